@@ -1,0 +1,113 @@
+"""The one idea of the library: a network is a chain of named layers."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnzoo.errors import OptionError, ShapeError, unknown
+from cnnzoo.initialization import Recipe, initialize
+
+if TYPE_CHECKING:
+    from cnnzoo.registry import Config
+
+
+class CNN(nn.Sequential):
+    """A chain of layers under the names their paper gives them: images (N, C, H, W) to scores (N, num_classes).
+
+    `model.conv4_2` is conv4_2, and a slice such as `model[:3]` is the chain of those layers, sharing their weights.
+
+    Args:
+        layers: the layers by name, in the order in which they run.
+        input_shape: (C, H, W) of the pictures it is made for.
+        head: name (dotted where it closes a part) and input features of the linear layer that closes the chain.
+        num_classes: outputs of that layer; 0 leaves it out, and the network ends at its features.
+        recipe: the recipe that initialises it, or the name of one in `cnnzoo.initialization`.
+
+    Attributes:
+        config: the constructor's name and every argument, or None on a chain put together by hand.
+        checkpoint: what its weights are, on a network that `load_pretrained` returned; otherwise None.
+    """
+
+    config: "Config | None" = None
+    checkpoint: Any = None
+
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module] | Iterable[tuple[str, nn.Module]],
+        *,
+        input_shape: tuple[int, int, int] | None = None,
+        head: tuple[str, int] | None = None,
+        num_classes: int = 0,
+        recipe: str | Recipe = "torch_default",
+    ) -> None:
+        super().__init__()
+        for name, layer in dict(layers).items():
+            self.add_module(name, layer)
+        self.input_shape = input_shape
+        self.recipe = recipe
+        if num_classes < 0:
+            raise OptionError(f"{type(self).__name__}: got num_classes={num_classes}; it is 0 (features) or more")
+        self.head = head
+        self.num_classes = num_classes
+        if head and num_classes:
+            self.set_submodule(head[0], nn.Linear(head[1], num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to the output of the last layer; a size that does not fit raises `ShapeError`."""
+        if torch.compiler.is_compiling():
+            return super().forward(x)
+        out = x
+        try:
+            for layer in self:
+                out = layer(out)
+        except RuntimeError:
+            self._explain(x)
+            raise
+        return out
+
+    def __getitem__(self, idx: slice | int) -> Any:
+        if isinstance(idx, slice):
+            return CNN(list(self.named_children())[idx], input_shape=None if idx.start else self.input_shape)
+        return super().__getitem__(idx)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a fresh one for `num_classes` classes; 0 removes it.
+
+        The new layer is initialised by the network's own recipe, on the device and in the dtype of the rest.
+
+        Raises:
+            OptionError: the network does not close with a linear layer.
+        """
+        if self.head is None:
+            raise OptionError(
+                f"reset_classifier: {type(self).__name__} does not end in a linear layer that could be replaced"
+            )
+        name, features = self.head
+        part, _, last = name.rpartition(".")
+        layers = self.get_submodule(part)._modules
+        like = next(self.parameters())
+        layers.pop(last, None)
+        if num_classes:
+            fresh = nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
+            layers[last] = initialize(fresh, self.recipe)
+        self.num_classes = num_classes
+
+    def position(self, layer: str) -> int:
+        """Where a layer of the chain stands, counted from 0."""
+        names = list(self._modules)
+        if layer not in names:
+            raise unknown(type(self).__name__, "layer", layer, names)
+        return names.index(layer)
+
+    def _explain(self, x: Tensor) -> None:
+        """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""
+        from cnnzoo.shapes.probe import check  # only a failing forward pays for it
+
+        if x.ndim != 4:
+            one = " (a single picture is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
+            raise ShapeError(
+                f"{type(self).__name__}: got an input of shape {tuple(x.shape)}; it takes images (N, C, H, W){one}"
+            ) from None
+        check(self, tuple(x.shape[1:]))

@@ -1,0 +1,62 @@
+"""Weights on disk: safetensors files, written aside and renamed, read as a mapping of the file."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from cnnzoo.errors import CheckpointError
+
+
+def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] | None = None) -> None:
+    """Write a network's state as safetensors, with how it was made in the header.
+
+    The file appears whole, with mode 0644, or not at all.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    header = dict(metadata or {})
+    config = getattr(model, "config", None)
+    if config is not None:
+        header |= {"name": config.name, "options": json.dumps(config.options, default=_plain)}
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(state, aside, metadata=header)
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, mapped rather than copied, and its metadata.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"load_pretrained: there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        return load_file(path), metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"load_pretrained: {path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}; "
+            "fetch or write it again"
+        ) from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    raise TypeError(f"write_weights: an option of type {type(value).__name__} cannot be written as JSON")

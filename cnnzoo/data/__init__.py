@@ -1,0 +1,1 @@
+"""Pictures: what turns one into a network's input, the data sets of the recipes, and ten samples."""

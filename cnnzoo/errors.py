@@ -1,0 +1,63 @@
+"""The exceptions of cnnzoo, and the sentence that answers a misspelt name.
+
+Every one is a `CnnzooError` and also a built-in `LookupError` or `ValueError`, so that code which knows nothing
+of cnnzoo can catch them. The command line prints them as one line.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnzooError(Exception):
+    """The base of every exception that cnnzoo raises on purpose."""
+
+
+class UnknownNameError(CnnzooError, LookupError):
+    """A network, layer, recipe, checkpoint, class or character that does not exist."""
+
+
+class OptionError(CnnzooError, ValueError):
+    """An option that the network does not have, or a value that the option does not take."""
+
+
+class ShapeError(CnnzooError, ValueError):
+    """A size that an operation cannot accept.
+
+    Attributes:
+        layer: the layer's name as in `named_modules()`, or None where no layer is known.
+        excess: which way the size misses: -1 too small, +1 too large, 0 not a matter of size.
+    """
+
+    def __init__(self, message: str, *, layer: str | None = None, excess: int = 0) -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.excess = excess
+
+    def __reduce__(self):
+        return (_rebuild, (str(self), self.layer, self.excess))
+
+
+def _rebuild(message: str, layer: str | None, excess: int) -> ShapeError:
+    return ShapeError(message, layer=layer, excess=excess)
+
+
+class CheckpointError(CnnzooError, ValueError):
+    """A weights file that is missing, damaged, or made for another network."""
+
+
+class DataError(CnnzooError, ValueError):
+    """A picture or data set that cannot be read, or holds something else."""
+
+
+def unknown(operation: str, what: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
+    """The error for a name that is not in `known`: it offers the three nearest ones, or all when they are few."""
+    choices = list(known)
+    folded = {choice.lower(): choice for choice in choices}
+    near = [folded[hit] for hit in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    if near:
+        hint = "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
+    elif len(choices) <= 12:
+        hint = ("known: " + ", ".join(choices) + ".") if choices else "there is none."
+    else:
+        hint = f"there are {len(choices)}, none of them similar."
+    return UnknownNameError(f"{operation}: unknown {what} {name!r}: {hint}" + (f" {remedy}" if remedy else ""))

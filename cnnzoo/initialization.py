@@ -1,0 +1,285 @@
+"""Weight initialization: one function for each published recipe.
+
+A recipe fills the layers that hold weights, given in the order in which they run. Batch normalisation always starts
+as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
+
+    cnnzoo.initialize(model, "he2015")
+    cnnzoo.initialize(model, functools.partial(he2015, mode="fan_out"), generator=torch.Generator().manual_seed(0))
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cnnzoo.errors import OptionError, unknown
+from cnnzoo.nn import ConnectionTableConv2d, Subsample
+
+Layers = Sequence[nn.Module]
+Recipe = Callable[[Layers, Generator | None], None]
+Fan = float | Tensor
+
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, ConnectionTableConv2d, Subsample)
+NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+@torch.no_grad()
+def initialize(
+    model: nn.Module, recipe: str | Recipe | None = None, *, generator: Generator | None = None
+) -> nn.Module:
+    """Initialise every layer of a network, in place.
+
+    Args:
+        model: any network. Convolutions, linear layers and the sub-sampling of LeNet-5 follow the recipe;
+            normalisation starts as the identity; any other layer that can does as its `reset_parameters` says.
+        recipe: a recipe or the name of one (see `cnnzoo.initialization.RECIPES`); by default the network's own.
+        generator: where the random numbers come from, on the model's device; by default torch's global generator.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnknownNameError: there is no recipe of that name.
+    """
+    if recipe is None:
+        recipe = getattr(model, "recipe", torch_default)
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise unknown("initialize", "recipe", recipe, RECIPES)
+        recipe = RECIPES[recipe]
+    weighted = []
+    for module in model.modules():
+        if isinstance(module, WEIGHTED):
+            weighted.append(module)
+        elif isinstance(module, NORMALISED):
+            module.reset_parameters()
+        elif next(module.parameters(recurse=False), None) is not None:
+            _reset(module, generator)
+    recipe(weighted, generator)
+    return model
+
+
+def torch_default(layers: Layers, generator: Generator | None = None) -> None:
+    """What torch's own layers do: weights and biases uniform within 1 / sqrt(fan-in).
+
+    Source: documentation of `torch.nn.Conv2d` and `torch.nn.Linear`, under "Variables".
+    """
+    for layer in layers:
+        _uniform(_weight(layer), fans(layer)[0] ** -0.5, generator)
+        _uniform(_bias(layer), _unit_fan_in(layer) ** -0.5, generator)
+
+
+def lecun1998(layers: Layers, generator: Generator | None = None) -> None:
+    """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
+
+    The bias is a connection like any other, and does not count in F. Weight variance: (2.4 / F)^2 / 3.
+
+    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998),
+    Appendix A.
+    """
+    for layer in layers:
+        _uniform(_weight(layer), 2.4 / fans(layer)[0], generator)
+        _uniform(_bias(layer), 2.4 / _unit_fan_in(layer), generator)
+
+
+def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
+    """Weights normal with standard deviation 0.01; biases 1 where the paper wants early gradients, 0 elsewhere.
+
+    Biases are 1 in the second, fourth and fifth convolution and in every linear layer but the last.
+
+    Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
+    section 5.
+    """
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    convolutions = [layer for layer in layers if not isinstance(layer, nn.Linear)]
+    ones = {*convolutions[1:2], *convolutions[3:5], *linear[:-1]}
+    for layer in layers:
+        _normal(_weight(layer), 0.01, generator)
+        _constant(_bias(layer), 1.0 if layer in ones else 0.0)
+
+
+def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
+    """Weights normal with mean 0, biases 0.
+
+    The paper prints "10^-2 variance"; ports of its networks use a standard deviation of 0.01, as AlexNet does, and so
+    does this by default. For the printed sentence, taken literally, pass `std=0.1`.
+
+    Source: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014),
+    section 3.1.
+    """
+    normal(layers, generator, std=std)
+
+
+def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
+    """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline."""
+    for layer in layers:
+        _normal(_weight(layer), std, generator)
+        _constant(_bias(layer), 0.0)
+
+
+def glorot2010(
+    layers: Layers, generator: Generator | None = None, *, distribution: Literal["uniform", "normal"] = "uniform"
+) -> None:
+    """Weight variance 2 / (fan-in + fan-out), biases 0; also known as Xavier initialization.
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
+    equations 12 and 16 (the "normalized initialization", uniform within sqrt(6 / (fan-in + fan-out))).
+    """
+    for layer in layers:
+        fan_in, fan_out = fans(layer)
+        _scaled(layer, 2 / (fan_in + fan_out), distribution, generator)
+
+
+def he2015(
+    layers: Layers,
+    generator: Generator | None = None,
+    *,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    distribution: Literal["normal", "uniform"] = "normal",
+) -> None:
+    """Weight variance 2 / fan, biases 0: for layers followed by a rectifier; also known as Kaiming initialization.
+
+    The paper derives fan-in (equation 10) and fan-out (equation 14) and finds either enough. The last layer is
+    treated like every other.
+
+    Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (2015), section 2.2.
+    """
+    if mode not in ("fan_in", "fan_out"):
+        raise OptionError(f"he2015: got mode={mode!r}; it is 'fan_in' or 'fan_out'")
+    for layer in layers:
+        _scaled(layer, 2 / fans(layer)[mode == "fan_out"], distribution, generator)
+
+
+def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: float = 1.0) -> None:
+    """Weights, flattened to (outputs, inputs), have orthonormal rows or columns times `gain`; biases 0.
+
+    Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks" (2013).
+    """
+    for layer in layers:
+        weight = _weight(layer)
+        if weight.ndim > 1:
+            flat = torch.empty(len(weight), weight[0].numel(), device=weight.device)
+            weight.copy_(nn.init.orthogonal_(flat, gain, generator=generator).view_as(weight))
+        else:
+            weight.fill_(gain)  # one number for each map: the orthogonal 1x1 matrix
+        _constant(_bias(layer), 0.0)
+
+
+def sparse(
+    layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0
+) -> None:
+    """Each unit receives `connections` weights from a normal distribution; its other weights and its bias are 0.
+
+    Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".
+    """
+    for layer in layers:
+        weight = _weight(layer)
+        _normal(weight, std, generator)
+        units = weight.view(len(weight), -1)
+        rank = torch.rand(units.shape, generator=generator, device=units.device).argsort(1).argsort(1)
+        units[rank >= connections] = 0
+        _constant(_bias(layer), 0.0)
+
+
+def constant(layers: Layers, generator: Generator | None = None, *, value: float = 0.1) -> None:
+    """Every weight the same, biases 0, to see why it fails: all units of a layer compute and learn the same thing."""
+    for layer in layers:
+        _constant(_weight(layer), value)
+        _constant(_bias(layer), 0.0)
+
+
+def zeros(layers: Layers, generator: Generator | None = None) -> None:
+    """Everything 0, to see why it fails: no gradient passes a layer whose weights are 0."""
+    constant(layers, generator, value=0.0)
+
+
+RECIPES: dict[str, Recipe] = {
+    "torch_default": torch_default,
+    "lecun1998": lecun1998,
+    "krizhevsky2012": krizhevsky2012,
+    "simonyan2014": simonyan2014,
+    "normal": normal,
+    "glorot2010": glorot2010,
+    "he2015": he2015,
+    "orthogonal": orthogonal,
+    "sparse": sparse,
+    "constant": constant,
+    "zeros": zeros,
+}
+
+
+def fans(layer: nn.Module) -> tuple[Fan, Fan]:
+    """Fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
+
+    Numbers, or tensors that broadcast against the weight where units differ (the connection table of LeNet-5).
+    """
+    if isinstance(layer, (ConnectionTableConv2d, Subsample)):
+        return layer.fans()
+    weight = _weight(layer)
+    area = weight[0, 0].numel()
+    groups = getattr(layer, "groups", 1)
+    rows, columns = len(weight) // groups * area, weight.shape[1] * area
+    # A transposed convolution stores (in, out / groups, ...), every other layer (out, in / groups, ...).
+    return (rows, columns) if getattr(layer, "transposed", False) else (columns, rows)
+
+
+def _unit_fan_in(layer: nn.Module) -> Fan:
+    """The fan-in of each unit, to broadcast against the bias."""
+    return layer.unit_fan_in() if isinstance(layer, ConnectionTableConv2d) else fans(layer)[0]
+
+
+def _scaled(layer: nn.Module, variance: Fan, distribution: str, generator: Generator | None) -> None:
+    if distribution == "uniform":
+        _uniform(_weight(layer), (3 * variance) ** 0.5, generator)  # the variance of a uniform is bound^2 / 3
+    elif distribution == "normal":
+        _normal(_weight(layer), variance**0.5, generator)
+    else:
+        raise OptionError(f"initialize: got distribution={distribution!r}; it is 'uniform' or 'normal'")
+    _constant(_bias(layer), 0.0)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def _bias(layer: nn.Module) -> Tensor | None:
+    assert layer.bias is None or isinstance(layer.bias, Tensor)
+    return layer.bias
+
+
+def _uniform(tensor: Tensor | None, bound: Fan, generator: Generator | None) -> None:
+    if tensor is None:
+        return
+    if isinstance(bound, Tensor):
+        tensor.uniform_(-1, 1, generator=generator).mul_(bound.to(tensor))
+    else:
+        tensor.uniform_(-bound, bound, generator=generator)
+
+
+def _normal(tensor: Tensor, std: Fan, generator: Generator | None) -> None:
+    if isinstance(std, Tensor):
+        tensor.normal_(generator=generator).mul_(std.to(tensor))
+    else:
+        tensor.normal_(0, std, generator=generator)
+
+
+def _constant(tensor: Tensor | None, value: float) -> None:
+    if tensor is not None:
+        tensor.fill_(value)
+
+
+def _reset(module: nn.Module, generator: Generator | None) -> None:
+    """Reset a layer that no recipe speaks about; its own method knows the global generator only, which is kept."""
+    reset = getattr(module, "reset_parameters", None)
+    if not callable(reset):
+        return
+    if generator is None:
+        reset()
+        return
+    device = generator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device=device)))
+        reset()

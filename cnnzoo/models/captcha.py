@@ -1,0 +1,168 @@
+"""Networks that read a CAPTCHA of a known number of characters in one pass.
+
+The first is the network of a course on PyTorch, four convolutions and one linear layer with ten scores for each of
+four digits; its code is right where its prose is not (`papers/captcha.toml`). The second is cnnzoo's own and small.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cnnzoo.chain import CNN
+from cnnzoo.errors import OptionError, unknown
+from cnnzoo.registry import Paper, register
+from cnnzoo.shapes.formula import output_size
+
+__all__ = ["CaptchaAccuracy", "CaptchaCNN", "captcha_cnn", "captcha_cnn_small"]
+
+
+class CaptchaAccuracy(NamedTuple):
+    """The share of characters, and of whole CAPTCHAs, that were read right, from 0 to 1."""
+
+    character: float
+    captcha: float
+
+
+class CaptchaCNN(CNN):
+    """A network that reads CAPTCHAs: (N, in_channels, height, width) to scores (N, length * len(charset)).
+
+    The scores of one position stand together, in the order of `charset`; `scores.unflatten(1, (length, -1))` has an
+    axis for each.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        *,
+        charset: str,
+        length: int,
+        input_shape: tuple[int, int, int],
+        features: int,
+        recipe: str,
+    ) -> None:
+        if not charset or len(set(charset)) < len(charset):
+            raise OptionError(f"CaptchaCNN: got charset={charset!r}; it holds at least one character, each once")
+        if length < 1:
+            raise OptionError(f"CaptchaCNN: got length={length}; a CAPTCHA has at least one character")
+        super().__init__(
+            layers,
+            input_shape=input_shape,
+            head=("fc", features),
+            num_classes=length * len(charset),
+            recipe=recipe,
+        )
+        self.charset, self.length = charset, length
+
+    def encode(self, text: str | Sequence[str]) -> Tensor:
+        """The target of a text: 1 at its character in each position, (length * len(charset),); (N, ...) for several.
+
+        It has the layout of the scores, so that `decode(encode(text)) == [text]`.
+
+        Raises:
+            OptionError: a text is not as long as the network reads.
+            UnknownNameError: a character is not in the charset.
+        """
+        if not isinstance(text, str):
+            return torch.stack([self.encode(one) for one in text])
+        if len(text) != self.length:
+            raise OptionError(f"encode: {text!r} has {len(text)} characters; this network reads {self.length}")
+        target = torch.zeros(self.length, len(self.charset))
+        for position, character in enumerate(text):
+            if character not in self.charset:
+                raise unknown("encode", "character", character, self.charset)
+            target[position, self.charset.index(character)] = 1
+        return target.flatten()
+
+    def decode(self, scores: Tensor) -> list[str]:
+        """The texts with the highest scores, one for each picture."""
+        expected = self.length * len(self.charset)
+        if scores.shape[-1] != expected or scores.ndim > 2:
+            raise OptionError(f"decode: got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
+        best = scores.view(-1, self.length, len(self.charset)).argmax(2)
+        return ["".join(self.charset[i] for i in row) for row in best.tolist()]
+
+    def accuracy(self, scores: Tensor, texts: Sequence[str]) -> CaptchaAccuracy:
+        """How much of `texts` the scores (N, ...) read right."""
+        right = self.decode(scores)
+        if len(right) != len(texts):
+            raise OptionError(f"accuracy: got scores of {len(right)} pictures and {len(texts)} texts")
+        hits = torch.tensor([[a == b for a, b in zip(*pair, strict=True)] for pair in zip(right, texts, strict=True)])
+        return CaptchaAccuracy(hits.float().mean().item(), hits.all(1).float().mean().item())
+
+
+@register(Paper("captcha"), input_shape=(3, 100, 180))
+def captcha_cnn(
+    *,
+    charset: str = "0123456789",
+    length: int = 4,
+    image_size: tuple[int, int] = (100, 180),
+    in_channels: int = 3,
+) -> CaptchaCNN:
+    """Four convolutions of 16, 64, 512 and 512 filters, each pooled, normalised and rectified, and one linear layer.
+
+    Args:
+        charset: the characters that occur, in the order of their scores.
+        length: characters in a CAPTCHA.
+        image_size: (height, width) of the pictures in pixels.
+        in_channels: channels of the pictures.
+
+    Raises:
+        ShapeError: the picture is too small for four poolings.
+    """
+    layers: dict[str, nn.Module] = {}
+    inputs, size = in_channels, image_size
+    for i, outputs in enumerate((16, 64, 512, 512), 1):
+        layers[f"conv{i}"] = nn.Conv2d(inputs, outputs, 3, padding=1)
+        layers[f"pool{i}"] = nn.MaxPool2d(2)
+        layers[f"bn{i}"] = nn.BatchNorm2d(outputs)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        inputs, size = outputs, output_size(size, 2, stride=2)
+    layers["flatten"] = nn.Flatten()
+    return CaptchaCNN(
+        layers,
+        charset=charset,
+        length=length,
+        input_shape=(in_channels, *image_size),
+        features=inputs * size[0] * size[1],
+        recipe="torch_default",
+    )
+
+
+@register(Paper("cnnzoo"), input_shape=(3, 100, 180))
+def captcha_cnn_small(
+    *,
+    charset: str = "0123456789",
+    length: int = 4,
+    image_size: tuple[int, int] = (100, 180),
+    in_channels: int = 3,
+) -> CaptchaCNN:
+    """A CAPTCHA reader of 247,000 parameters: five normalised convolutions, and columns for the linear layer.
+
+    Characters stand side by side, so the last map is averaged over its height only: the linear layer sees where along
+    the width something is, at a sixth of the weights that the whole map would cost. Arguments as for `captcha_cnn`.
+
+    Raises:
+        ShapeError: the picture is too small for three halvings.
+    """
+    layers: dict[str, nn.Module] = {}
+    inputs, size = in_channels, image_size
+    for i, (outputs, halve) in enumerate(((16, True), (32, True), (64, True), (96, False), (96, False)), 1):
+        layers[f"conv{i}"] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        layers[f"bn{i}"] = nn.BatchNorm2d(outputs)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        if halve:
+            layers[f"pool{i}"] = nn.MaxPool2d(2)
+            size = output_size(size, 2, stride=2)
+        inputs = outputs
+    layers["columns"] = nn.AdaptiveAvgPool2d((1, None))
+    layers["flatten"] = nn.Flatten()
+    return CaptchaCNN(
+        layers,
+        charset=charset,
+        length=length,
+        input_shape=(in_channels, *image_size),
+        features=inputs * size[1],
+        recipe="he2015",
+    )

@@ -1,0 +1,1 @@
+"""Training recipes as data (`*.toml`), and the one loop that runs them."""

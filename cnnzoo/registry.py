@@ -1,0 +1,216 @@
+"""The registry: what networks and blocks there are, what paper each is from, and what options it takes."""
+
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Any, Literal, NewType, ParamSpec, TypeVar
+
+from torch import nn
+
+from cnnzoo.construction import construct
+from cnnzoo.errors import OptionError, unknown
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=nn.Module)
+Kind = Literal["model", "block"]
+
+ModelName = NewType("ModelName", str)
+"""A string that the registry vouches for: what `list_models` and `spec` give, and `create` takes besides literals."""
+
+_specs: dict[str, "ModelSpec"] = {}
+
+
+@functools.cache
+def read_table(name: str) -> dict[str, Any]:
+    """A TOML file that comes with the package, such as `papers/lenet.toml`."""
+    return tomllib.loads(files("cnnzoo").joinpath(name).read_text("utf-8"))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A publication; its citation and its printed tables are in `papers/<key>.toml`, read when first asked for."""
+
+    key: str
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The whole file."""
+        return read_table(f"papers/{self.key}.toml")
+
+    @property
+    def title(self) -> str:
+        return self.table["title"]
+
+    @property
+    def citation(self) -> str:
+        """Authors, title, venue and year in one line."""
+        table = self.table
+        return f"{table['authors']}: {table['title']}. {table['venue']}, {table['year']}."
+
+    @property
+    def url(self) -> str:
+        return self.table.get("url", "")
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a network was made: the constructor's registered name and every argument."""
+
+    name: str
+    options: dict[str, Any]
+
+    @property
+    def classic(self) -> bool:
+        return bool(self.options.get("classic", False))
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the registry knows about a network or a block.
+
+    Attributes:
+        name: what `create` calls it.
+        family: the file it stands in, such as `lenet`.
+        kind: `"model"`, or `"block"` for a part of one.
+        paper: the publication.
+        input_shape: (C, H, W) of the pictures that the default network is made for.
+        build: the public constructor.
+        layout: the same, but its tensors are wherever torch puts them and initialised by torch's layers;
+            `cnnzoo.construction` places and initialises them.
+    """
+
+    name: ModelName
+    family: str
+    kind: Kind
+    paper: Paper
+    input_shape: tuple[int, int, int]
+    build: Callable[..., nn.Module]
+    layout: Callable[..., nn.Module]
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The constructor's parameters by name."""
+        return inspect.signature(self.build).parameters
+
+    @property
+    def has_classic(self) -> bool:
+        """Whether `classic=True` builds another network: the one exactly as its paper printed it."""
+        return "classic" in self.parameters
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The tags of the published weights, the default first."""
+        return tuple(entry["tag"] for entry in read_table("checkpoints/table.toml").get(self.name, ()))
+
+    @property
+    def summary(self) -> str:
+        """The first line of the constructor's documentation."""
+        return (inspect.getdoc(self.build) or "").partition("\n")[0]
+
+    def check(self, options: Mapping[str, Any], operation: str = "create") -> None:
+        """Raise `OptionError` unless the constructor takes these options."""
+        for option in options:
+            if option in self.parameters:
+                continue
+            if option == "classic":
+                raise OptionError(
+                    f"{operation}: {self.name} takes no classic=; it already is the network as its paper printed it"
+                )
+            try:
+                raise unknown(f"{operation}: {self.name}", "option", option, self.parameters)
+            except LookupError as error:
+                raise OptionError(f"{error} It takes {', '.join(self.parameters)}.") from None
+
+
+def register(
+    paper: Paper, *, input_shape: tuple[int, int, int], kind: Kind = "model"
+) -> Callable[[Callable[P, M]], Callable[P, M]]:
+    """Register a constructor under its own name.
+
+    The function it returns has the constructor's own signature, builds without doing any work twice (see
+    `cnnzoo.construction`) and notes name and arguments on the network as `config`.
+
+    Raises:
+        OptionError: the name is taken, or a parameter has no default or could be given by position.
+    """
+
+    def decorate(constructor: Callable[P, M]) -> Callable[P, M]:
+        name = ModelName(constructor.__name__)
+        if name in _specs:
+            raise OptionError(f"register: the name {name!r} is taken by {_specs[name].build.__module__}")
+        signature = inspect.signature(constructor)
+        for parameter in signature.parameters.values():
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise OptionError(f"register: {name}: parameter {parameter} is not keyword-only; put * before it")
+
+        def layout(*args: P.args, **options: P.kwargs) -> M:
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            model = constructor(*args, **options)
+            model.config = Config(name, dict(bound.arguments))  # pyright: ignore[reportAttributeAccessIssue]
+            return model
+
+        @functools.wraps(constructor)
+        def build(*args: P.args, **options: P.kwargs) -> M:
+            return construct(functools.partial(layout, *args, **options))
+
+        family = constructor.__module__.rpartition(".")[2]
+        _specs[name] = ModelSpec(name, family, kind, paper, input_shape, build, layout)
+        return build
+
+    return decorate
+
+
+def specs() -> Iterator[ModelSpec]:
+    """Everything that is registered, in the order of the model files; importing `cnnzoo.models` registers them."""
+    yield from _specs.values()
+
+
+def spec(name: str) -> ModelSpec:
+    """What the registry knows about a network or block.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message offers the nearest ones.
+    """
+    known = {one.name: one for one in specs()}
+    if name not in known:
+        raise unknown("spec", "network", name, known, "`cnnzoo list` shows them all.")
+    return known[ModelName(name)]
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    kind: Kind | None = "model",
+    pretrained: bool | None = None,
+    classic: bool | None = None,
+) -> list[ModelName]:
+    """The names of the registered networks, sorted.
+
+    Args:
+        pattern: shell-style, such as `"resnet*"`.
+        family: only this family, such as `"lenet"`.
+        kind: `"model"`, `"block"`, or None for both.
+        pretrained: only those with (True) or without (False) published weights.
+        classic: only those with (True) or without (False) a `classic=True` variant.
+
+    Raises:
+        UnknownNameError: there is no such family.
+    """
+    known = list(specs())
+    if family is not None and family not in {one.family for one in known}:
+        raise unknown("list_models", "family", family, sorted({one.family for one in known}))
+    return sorted(
+        one.name
+        for one in known
+        if fnmatchcase(one.name, pattern)
+        and family in (None, one.family)
+        and kind in (None, one.kind)
+        and pretrained in (None, bool(one.checkpoints))
+        and classic in (None, one.has_classic)
+    )

@@ -1,0 +1,108 @@
+"""The output-size formula of convolutions and poolings, exactly as torch applies it."""
+
+from typing import Literal, overload
+
+from cnnzoo.errors import OptionError, ShapeError
+
+Size = int | tuple[int, ...]
+Padding = Size | Literal["same", "valid"]
+
+
+@overload
+def output_size(
+    size: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int | Literal["same", "valid"] = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> int: ...
+@overload
+def output_size(
+    size: tuple[int, ...],
+    kernel_size: Size,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> tuple[int, ...]: ...
+def output_size(
+    size: Size,
+    kernel_size: Size,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+) -> Size:
+    """The size of a convolution's or pooling's output.
+
+    Along each axis, `floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1`. With `ceil_mode` the
+    division rounds up, and the last window is dropped when it would start beyond the input and its left padding.
+
+    Args:
+        size: the input's size in pixels, along one axis (`int`) or several (`(height, width)`).
+        kernel_size: the window's size; one number serves every axis, here and below.
+        stride: the step between windows. A pooling's default stride is its kernel, so pass it.
+        padding: pixels added on each side, or `"same"` (stride 1 only) or `"valid"` (none).
+        dilation: the step between the window's own taps.
+        ceil_mode: round up, as poolings may.
+
+    Returns:
+        An `int` for an `int`, a tuple for a tuple.
+
+    Raises:
+        ShapeError: the output would be empty; the message shows the formula with the numbers in it.
+        OptionError: an argument is out of its range, or has another number of axes than `size`.
+
+    Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), relationship 6,
+    with dilation from section 5.1; ceil mode as `torch.nn.MaxPool2d` documents it.
+    """
+    if isinstance(size, int):
+        return _axis(size, *(_single(value) for value in (kernel_size, stride, padding, dilation)), ceil_mode)
+    axes = len(size)
+    columns = zip(size, *(_spread(value, axes) for value in (kernel_size, stride, padding, dilation)), strict=True)
+    return tuple(_axis(*column, ceil_mode) for column in columns)
+
+
+def _single(value):
+    if isinstance(value, tuple):
+        raise OptionError(f"output_size: got {value} for a size along one axis; give one number, or a tuple of sizes")
+    return value
+
+
+def _spread(value, axes: int) -> tuple:
+    if not isinstance(value, tuple):
+        return (value,) * axes
+    if len(value) != axes:
+        raise OptionError(f"output_size: got {value} for {axes} axes; give one number or {axes}")
+    return value
+
+
+def _axis(n: int, k: int, s: int, p, d: int, ceil_mode: bool) -> int:
+    if k < 1 or s < 1 or d < 1 or (isinstance(p, int) and p < 0):
+        raise OptionError(
+            f"output_size: got kernel {k}, stride {s}, padding {p}, dilation {d}; "
+            "kernel, stride and dilation are at least 1, padding at least 0"
+        )
+    if p == "same":
+        if s != 1:
+            raise OptionError(f"output_size: padding='same' goes with stride 1 only, as in torch; got stride {s}")
+        return n
+    p = 0 if p == "valid" else p
+    span = n + 2 * p - d * (k - 1) - 1
+    out = (span + (s - 1 if ceil_mode else 0)) // s + 1
+    # The last window of ceil mode must start inside the input or its left padding.
+    if ceil_mode and (out - 1) * s >= n + p:
+        out -= 1
+    if out < 1:
+        raise ShapeError(f"output_size: {formula(n, k, s, p, d, ceil_mode)} = {out}: the output is empty", excess=-1)
+    return out
+
+
+def formula(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, ceil_mode: bool = False) -> str:
+    """The output-size formula along one axis with the numbers put in, for messages."""
+    rounding = "ceil" if ceil_mode else "floor"
+    return f"{rounding}(({n} + 2*{p} - {d}*({k} - 1) - 1) / {s}) + 1"
