@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.errors import OptionError, ShapeError, unknown
+from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.initialization import Recipe, initialize
+from cnnzoo.shapes.probe import check
 
 if TYPE_CHECKING:
     from cnnzoo.registry import Config
@@ -63,7 +64,8 @@ class CNN(nn.Sequential):
             for layer in self:
                 out = layer(out)
         except RuntimeError:
-            self._explain(x)
+            if isinstance(x, Tensor):  # and not the probe that explains it
+                self._explain(x)
             raise
         return out
 
@@ -94,17 +96,8 @@ class CNN(nn.Sequential):
             layers[last] = initialize(fresh, self.recipe)
         self.num_classes = num_classes
 
-    def position(self, layer: str) -> int:
-        """Where a layer of the chain stands, counted from 0."""
-        names = list(self._modules)
-        if layer not in names:
-            raise unknown(type(self).__name__, "layer", layer, names)
-        return names.index(layer)
-
     def _explain(self, x: Tensor) -> None:
         """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""
-        from cnnzoo.shapes.probe import check  # only a failing forward pays for it
-
         if x.ndim != 4:
             one = " (a single picture is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
             raise ShapeError(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
+from cnnzoo.checkpoints.files import read_config
 from cnnzoo.checkpoints.load import find, load
 from cnnzoo.construction import Device, construct
 from cnnzoo.registry import spec
@@ -51,3 +52,42 @@ def construct_named(name: str, options: dict[str, Any], **placement: Any) -> nn.
     known = spec(name)
     known.check(options)
     return construct(partial(known.layout, **options), **placement)
+
+
+def load_pretrained(
+    name: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> nn.Module:
+    """A network with trained weights, in evaluation mode.
+
+    The parameters are a mapping of the file until they are written to: nothing is initialised that would be
+    overwritten. `model.checkpoint` says what the weights are; `model.checkpoint.transforms()` turns a picture into an
+    input and `model.checkpoint.classes` names the scores.
+
+    Args:
+        name: a network, a network and tag (`"lenet5.fashion_mnist"`), or a file that cnnzoo wrote.
+        checkpoint: a tag (`cnnzoo show lenet5` lists them) or a safetensors file; by default the first that was made
+            with these options. Bundled weights need no network connection.
+        device: where the parameters go; by default torch's default device.
+        dtype: of its parameters; by default that of the file.
+        **options: arguments of the network's own constructor, `classic=True` among them.
+
+    Raises:
+        UnknownNameError: no network or tag has that name.
+        OptionError: the network does not have that option.
+        CheckpointError: the file is missing or damaged, or fits another network or variant.
+    """
+    path = Path(name)
+    if isinstance(name, Path) or path.suffix == ".safetensors":
+        name, made_with = read_config(path)
+        options, checkpoint = made_with | options, path
+    name, _, tag = str(name).partition(".")
+    known = spec(name)
+    known.check(options, "load_pretrained")
+    if isinstance(checkpoint, Path) or (checkpoint or "").endswith(".safetensors"):
+        return load(known, options, Path(str(checkpoint)), device, dtype)
+    return load(known, options, find(known, checkpoint or tag or None, options), device, dtype)

@@ -3,7 +3,10 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,14 +45,44 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
+    from safetensors.torch import load_file
+
+    with _opened(path) as opened:
+        metadata = opened.metadata() or {}
+    return load_file(path), metadata
+
+
+def read_config(path: Path | str) -> tuple[str, dict[str, Any]]:
+    """The registered name and the arguments of the network that a file was written from.
+
+    Raises:
+        CheckpointError: there is no such file, or it does not say what network it holds.
+    """
+    with _opened(path) as opened:
+        metadata = opened.metadata() or {}
+    try:
+        name, options = metadata["name"], json.loads(metadata["options"])
+    except (KeyError, ValueError):
+        raise CheckpointError(
+            f"load_pretrained: {path} does not say what network it holds; "
+            f"name it: load_pretrained(name, checkpoint={str(path)!r})"
+        ) from None
+    if not isinstance(options, dict):
+        raise CheckpointError(f"load_pretrained: {path} holds options that are not a table: {options!r}")
+    return name, options
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"load_pretrained: there is no file {path}")
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        return load_file(path), metadata
-    except (SafetensorError, OSError, ValueError) as error:
+            yield opened
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"load_pretrained: {path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}; "
             "fetch or write it again"

@@ -1,0 +1,324 @@
+"""Shapes without running: a probe that a model's own `forward` takes for a tensor.
+
+The probe knows its shape and its receptive field. Every operation on it is answered by a rule (`rules.py`), so no
+tensor is made, no kernel runs, and the model may live on the meta device.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
+
+from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.shapes.field import ReceptiveField, pixel, union, whole
+from cnnzoo.shapes.rules import ON_META, RULES, shown
+
+
+class ProbeWarning(UserWarning):
+    """An operation that the probe has no rule for; it was answered by the meta device."""
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What a layer does to shapes; shapes are without the batch, (C, H, W) or (features,).
+
+    Attributes:
+        name: as in `named_modules()`.
+        kind: the layer's class.
+        input_shape: of its first input.
+        output_shape: of its output.
+        params: numbers in its own parameters, counted at its first use.
+        macs: multiply-accumulates for one picture, of convolution and linear weights.
+        receptive_field: what a unit of its output sees of the picture.
+    """
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+    receptive_field: ReceptiveField
+
+
+class Trace:
+    """One pass through a model: the layers entered, and the multiply-accumulates so far."""
+
+    def __init__(self) -> None:
+        self.macs = 0
+        self.stack: list[tuple[nn.Module, int]] = []
+        self.calls: list[tuple[nn.Module, ShapeProbe, ShapeProbe, int]] = []
+
+
+class ShapeProbe:
+    """Stands for a tensor of `shape`, batch included, whose units see `field` of the picture."""
+
+    __slots__ = ("dtype", "field", "origin", "shape", "trace")
+
+    def __init__(self, shape: tuple[int, ...], field: ReceptiveField, trace: Trace, dtype: torch.dtype) -> None:
+        self.shape, self.field, self.trace, self.dtype = shape, field, trace, dtype
+        self.origin: tuple[int, ...] | None = None  # the map that was flattened into this, for messages
+
+    def like(self, shape: tuple[int, ...], field: ReceptiveField) -> "ShapeProbe":
+        """Another shape in the same pass."""
+        return ShapeProbe(shape, field, self.trace, self.dtype)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        answer = RULES.get(func)
+        if answer is None:
+            return _on_meta(func, args, kwargs or {})
+        return answer(*args, **kwargs) if kwargs else answer(*args)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+    @property
+    def requires_grad(self) -> bool:
+        return False
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def size(self, dim: int | None = None):
+        """The shape, or the size along one axis."""
+        return torch.Size(self.shape) if dim is None else self.shape[dim]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        raise OptionError("infer_shapes: the model branches on the values of a tensor; shapes alone cannot follow it")
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(Tensor, name)
+        if not callable(member):
+            return _on_meta(lambda tensor: getattr(tensor, name), (self,), {}, silent=True)
+        return lambda *args, **kwargs: self.__torch_function__(member, (), (self, *args), kwargs)
+
+    def __iter__(self):
+        return iter(self.unbind())
+
+    def __repr__(self) -> str:
+        return f"ShapeProbe({tuple(self.shape)})"
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    member = getattr(Tensor, name)
+    return lambda self, *args: self.__torch_function__(member, (), (self, *args), {})
+
+
+for _name in (
+    *("__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__"),
+    *("__pow__", "__matmul__", "__rmatmul__", "__neg__", "__getitem__", "__gt__", "__lt__", "__ge__", "__le__"),
+):
+    setattr(ShapeProbe, _name, _operator(_name))
+
+
+def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, silent: bool = False) -> Any:
+    """Answer an operation by running it on meta tensors, and say so once unless no weights can take part in it."""
+    probes: list[ShapeProbe] = []
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, ShapeProbe):
+            probes.append(value)
+            return torch.empty(value.shape, dtype=value.dtype, device="meta")
+        return value.to("meta") if isinstance(value, Tensor) else value
+
+    args, kwargs = tree_map(tensor, (args, kwargs))
+    try:
+        out = func(*args, **kwargs)
+    except (RuntimeError, IndexError) as error:
+        raise ShapeError(f"cannot run {_function_name(func)}: {str(error).splitlines()[0]}") from None
+    if not silent and func not in ON_META:
+        _warn_once(_function_name(func))
+    field = union(whole(probe.field, probe.shape[2:]) for probe in probes)
+
+    def probe(tensor: Tensor) -> ShapeProbe:
+        new = ShapeProbe(tuple(tensor.shape), field, probes[0].trace, tensor.dtype)
+        if new.ndim == 2:
+            new.origin = probes[0].shape if probes[0].ndim > 2 else probes[0].origin
+        return new
+
+    return tree_map_only(Tensor, probe, out)
+
+
+def _function_name(func: Callable[..., Any]) -> str:
+    return getattr(func, "__qualname__", repr(func)).replace("_VariableFunctionsClass", "torch")
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(operation: str) -> None:
+    if operation in _warned:
+        return
+    _warned.add(operation)
+    warnings.warn(
+        f"infer_shapes: no rule for {operation}; the meta device answers its shape, its multiply-accumulates are not "
+        "counted, and its receptive field is taken to be everything its input sees",
+        ProbeWarning,
+        stacklevel=2,
+    )
+
+
+def trace(model: nn.Module, input_shape: Sequence[int], operation: str = "infer_shapes") -> list[LayerShape]:
+    """Every module that ran, containers included, in the order in which they finished."""
+    run = Trace()
+    thread = threading.get_ident()  # the hooks see the modules of every thread
+
+    def enter(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == thread:
+            run.stack.append((module, run.macs))
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        _, before = run.stack.pop()
+        first = args[0] if args else None
+        if isinstance(output, (tuple, list)) and output:
+            output = output[0]
+        if isinstance(first, ShapeProbe) and isinstance(output, ShapeProbe):
+            run.calls.append((module, first, output, run.macs - before))
+
+    hooks = (
+        nn.modules.module.register_module_forward_pre_hook(enter),
+        nn.modules.module.register_module_forward_hook(leave),
+    )
+    try:
+        model(_picture(model, input_shape, run))
+    except ShapeError as error:
+        raise _located(model, input_shape, operation, run, error) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    names = {module: name for name, module in model.named_modules()}
+    counted: set[nn.Module] = set()
+    layers = []
+    for module, before, after, macs in run.calls:
+        own = getattr(module, "macs", None)
+        params = 0 if module in counted else sum(p.numel() for p in module.parameters(recurse=False))
+        counted.add(module)
+        shape = tuple(after.shape[1:])
+        layers.append(
+            LayerShape(
+                name=names.get(module, ""),
+                kind=type(module).__name__,
+                input_shape=tuple(before.shape[1:]),
+                output_shape=shape,
+                params=params,
+                macs=own(shape) if callable(own) else macs,
+                receptive_field=after.field,
+            )
+        )
+    return layers
+
+
+def infer_shapes(model: nn.Module, input_shape: Sequence[int]) -> list[LayerShape]:
+    """The shapes of every layer, without running anything: leaves in execution order.
+
+    Works on any network whose `forward` does not branch on values, torchvision's and timm's among them, on any device
+    (the meta device too). The network runs in the mode it is in, and is not changed.
+
+    Args:
+        model: the network.
+        input_shape: (C, H, W) of a picture, or whatever one sample of the network's input is.
+
+    Raises:
+        ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
+            numbers in it, and says which input works.
+    """
+    leaves = {name for name, module in model.named_modules() if not any(module.children())}
+    return [layer for layer in trace(model, input_shape) if layer.name in leaves]
+
+
+def check(model: nn.Module, input_shape: Sequence[int]) -> None:
+    """Raise a `ShapeError` that explains why the model cannot take this input; return if it can."""
+    trace(model, input_shape, operation=type(model).__name__)
+
+
+def min_input_size(model: nn.Module, *, in_channels: int | None = None) -> int:
+    """The height and width in pixels of the smallest square picture that a network can take.
+
+    Args:
+        model: the network.
+        in_channels: channels of the picture; by default what the network's first convolution takes.
+
+    Raises:
+        ShapeError: no square picture fits.
+    """
+    channels = in_channels or _input_channels(model)
+    if channels is None:
+        raise OptionError("min_input_size: no convolution says how many channels a picture has; pass in_channels=")
+    size = _smallest(model, channels)
+    if size is None:
+        raise ShapeError(f"min_input_size: no square picture of up to {_LARGEST} pixels fits {type(model).__name__}")
+    return size
+
+
+_LARGEST = 4096
+
+
+def _smallest(model: nn.Module, channels: int) -> int | None:
+    """By bisection: a size can be too small, or, before a linear layer of fixed width, too large."""
+
+    def excess(size: int) -> int:
+        try:
+            model(_picture(model, (channels, size, size), Trace()))
+        except ShapeError as error:
+            return error.excess or 1
+        return 0
+
+    low, high = 0, 1
+    while excess(high) < 0:
+        low, high = high, 2 * high
+        if high > _LARGEST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return high if excess(high) == 0 else None
+
+
+def _input_channels(model: nn.Module) -> int | None:
+    shape = getattr(model, "input_shape", None)
+    if shape:
+        return shape[0]
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return None if first is None else first.in_channels
+
+
+def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace) -> Any:
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    return ShapeProbe((1, *input_shape), pixel(max(len(input_shape) - 1, 1)), run, dtype)
+
+
+def _located(
+    model: nn.Module, input_shape: Sequence[int], operation: str, run: Trace, error: ShapeError
+) -> ShapeError:
+    """The rule's clause as a whole message: which layer of which input, and what works instead."""
+    module = run.stack[-1][0] if run.stack else model
+    name = next((name for name, one in model.named_modules() if one is module), "")
+    where = f"layer {name} ({type(module).__name__})" if name else type(module).__name__
+    message = f"{operation}: input {shown((1, *input_shape))}: {where} {error}."
+    if error.excess and len(input_shape) == 3:
+        size = _smallest(model, input_shape[0])
+        nominal = getattr(model, "input_shape", None)
+        if size is not None:
+            message += f" The smallest input that works is {size}x{size}."
+        elif nominal:
+            message += f" This network takes {shown((1, *nominal))}."
+    elif "channel(s)" in str(error) and getattr(model, "input_shape", None):
+        message += f" This network takes {shown((1, *model.input_shape))}; build it with in_channels={input_shape[0]}."  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return ShapeError(message, layer=name or None, excess=error.excess)

@@ -1,0 +1,239 @@
+"""What each operation does to shapes: `RULES` maps torch's functions to rules with the same signature.
+
+A rule gets probes where the function gets tensors, and answers with probes. It raises `ShapeError` with the clause that
+follows the layer's name in the message.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnnzoo.errors import ShapeError
+from cnnzoo.shapes.field import union, whole, windowed
+from cnnzoo.shapes.formula import formula, output_size
+
+if TYPE_CHECKING:
+    from cnnzoo.shapes.probe import ShapeProbe
+
+RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
+ON_META: set[Callable[..., Any]] = set()
+"""Functions that only move or combine values: torch's own meta kernels know their shapes, and no weights take part."""
+
+
+def rule(*functions: Callable[..., Any]):
+    def decorate(answer: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            RULES[function] = answer
+        return answer
+
+    return decorate
+
+
+def shown(shape: Sequence[int]) -> str:
+    """A shape as papers print it, without the batch: 64x56x56."""
+    return "x".join(map(str, shape[1:])) or "a number"
+
+
+def _spread(value: Any, axes: int) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,) * axes
+    value = tuple(value)
+    return value if len(value) == axes else value * axes
+
+
+def _slide(
+    x: "ShapeProbe", channels: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False
+) -> "ShapeProbe":
+    """A window that slides over the map: convolutions and poolings alike."""
+    spatial = x.shape[2:]
+    axes = len(spatial)
+    kernel, stride, dilation = _spread(kernel, axes), _spread(stride, axes), _spread(dilation, axes)
+    if padding == "same":
+        total = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return x.like((x.shape[0], channels, *spatial), windowed(x.field, kernel, stride, [t // 2 for t in total], dilation))
+    padding = (0,) * axes if padding == "valid" else _spread(padding, axes)
+    try:
+        size = output_size(spatial, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    except ShapeError:
+        columns = zip(spatial, kernel, stride, padding, dilation, strict=True)
+        worst = min(columns, key=lambda c: (c[0] + 2 * c[3] - c[4] * (c[1] - 1) - 1) // c[2])
+        n, k, s, p, d = worst
+        raise ShapeError(
+            f"got {shown(x.shape)}, and its output would be empty: {formula(*worst, ceil_mode)} = "
+            f"{(n + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1}",
+            excess=-1,
+        ) from None
+    return x.like((x.shape[0], channels, *size), windowed(x.field, kernel, stride, padding, dilation))
+
+
+@rule(torch.conv1d, torch.conv2d, torch.conv3d)
+def convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    shape = weight.shape
+    if len(x.shape) != len(shape):
+        raise ShapeError(f"takes {len(shape)}-dimensional input (N, C, ...), got {tuple(x.shape)}")
+    if x.shape[1] != shape[1] * groups:
+        raise ShapeError(f"takes {shape[1] * groups} input channel(s), got {x.shape[1]} ({shown(x.shape)})")
+    out = _slide(x, shape[0], shape[2:], stride, padding, dilation)
+    x.trace.macs += math.prod(shape) * math.prod(out.shape[2:])
+    return out
+
+
+@rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+def transposed_convolution(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    shape, axes = weight.shape, weight.ndim - 2
+    if x.shape[1] != shape[0]:
+        raise ShapeError(f"takes {shape[0]} input channel(s), got {x.shape[1]} ({shown(x.shape)})")
+    parts = zip(
+        x.shape[2:], shape[2:], *(_spread(v, axes) for v in (stride, padding, output_padding, dilation)), strict=True
+    )
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, o, d in parts]
+    x.trace.macs += math.prod(shape) * math.prod(x.shape[2:])
+    return x.like((x.shape[0], shape[1] * groups, *size), whole(x.field, x.shape[2:]))
+
+
+@rule(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
+def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    _half(kernel_size, padding)
+    stride = kernel_size if stride is None or stride == [] else stride
+    out = _slide(x, x.shape[1], kernel_size, stride, padding, dilation, ceil_mode)
+    return (out, out) if return_indices else out
+
+
+@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    _half(kernel_size, padding)
+    return _slide(x, x.shape[1], kernel_size, kernel_size if stride is None else stride, padding, 1, ceil_mode)
+
+
+def _half(kernel: Any, padding: Any) -> None:
+    pairs = zip(_spread(kernel, 3), _spread(padding, 3), strict=False)
+    if any(2 * p > k for k, p in pairs):
+        raise ShapeError(f"pads {padding}, more than half of its window {kernel}")
+
+
+@rule(
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+    torch.adaptive_avg_pool1d,
+)
+def adaptive_pool(x, output_size, return_indices=False):
+    spatial = x.shape[2:]
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * len(spatial)
+    size = tuple(n if o is None else o for n, o in zip(spatial, wanted, strict=True))
+    stride = [max(n // o, 1) for n, o in zip(spatial, size, strict=True)]
+    kernel = [-(-n // o) for n, o in zip(spatial, size, strict=True)]
+    none = [0] * len(spatial)
+    return x.like((*x.shape[:2], *size), windowed(x.field, kernel, stride, none, [1] * len(spatial)))
+
+
+@rule(F.linear)
+def linear(x, weight, bias=None):
+    rows, columns = weight.shape
+    if x.shape[-1] != columns:
+        raise ShapeError(
+            f"takes {columns} features, got {x.shape[-1]}" + (f" ({shown(x.origin)})" if x.origin else ""),
+            excess=(x.shape[-1] > columns) - (x.shape[-1] < columns),
+        )
+    x.trace.macs += rows * columns * math.prod(x.shape[1:-1])
+    return x.like((*x.shape[:-1], rows), x.field)
+
+
+@rule(F.batch_norm)
+def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, *args, **kwargs):
+    known = next((t for t in (running_mean, weight) if t is not None), None)
+    if known is not None and x.shape[1] != known.shape[0]:
+        raise ShapeError(f"normalises {known.shape[0]} channels, got {x.shape[1]} ({shown(x.shape)})")
+    return x
+
+
+@rule(
+    *(torch.relu, torch.relu_, F.relu, F.relu_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu),
+    *(F.silu, F.mish, F.hardswish, F.hardsigmoid, F.softplus, F.softsign, F.logsigmoid, F.threshold, F.hardshrink),
+    *(torch.tanh, torch.sigmoid, F.tanh, F.sigmoid, F.softmax, F.log_softmax, torch.softmax, torch.prelu),
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *(F.group_norm, F.layer_norm, F.instance_norm, F.local_response_norm, F.normalize, torch.rms_norm, F.rms_norm),
+    *(torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs, torch.neg, torch.square, torch.clamp, torch.clone),
+    *(torch.Tensor.relu, torch.Tensor.relu_, torch.Tensor.tanh, torch.Tensor.sigmoid, torch.Tensor.softmax),
+    *(torch.Tensor.contiguous, torch.Tensor.detach, torch.Tensor.clone, torch.Tensor.requires_grad_),
+    *(torch.Tensor.exp, torch.Tensor.log, torch.Tensor.sqrt, torch.Tensor.rsqrt, torch.Tensor.abs, torch.Tensor.neg),
+    *(torch.Tensor.square, torch.Tensor.clamp, torch.Tensor.clamp_, torch.Tensor.__neg__),
+)
+def elementwise(x, *args, **kwargs):
+    return x
+
+
+@rule(
+    *(getattr(torch.Tensor, name) for base in ("add", "sub", "mul", "div") for name in (base, f"{base}_")),
+    *(getattr(torch.Tensor, f"__{op}{base}__") for base in ("add", "sub", "mul") for op in ("", "r", "i")),
+    *(torch.Tensor.__truediv__, torch.Tensor.__rtruediv__, torch.Tensor.__itruediv__, torch.Tensor.__pow__),
+    *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.maximum, torch.minimum, torch.Tensor.pow),
+)
+def combine(a, b, **kwargs):
+    probes = [v for v in (a, b) if hasattr(v, "field")]
+    shapes = [tuple(v.shape) for v in (a, b) if hasattr(v, "shape")]
+    shape = shapes[0]
+    if len(shapes) == 2 and shapes[1] != shape:
+        try:
+            shape = torch.broadcast_shapes(*shapes)
+        except RuntimeError:
+            raise ShapeError(f"cannot combine {shown(shapes[0])} with {shown(shapes[1])}") from None
+    return probes[0].like(tuple(shape), union(probe.field for probe in probes))
+
+
+@rule(torch.cat, torch.concat)
+def concatenate(tensors, dim=0, **kwargs):
+    probes = [t for t in tensors if hasattr(t, "field")]
+    shapes = [tuple(t.shape) for t in tensors]
+    dim %= len(shapes[0])
+    rest = {(*s[:dim], *s[dim + 1 :]) for s in shapes}
+    if len(rest) > 1:
+        raise ShapeError(f"cannot join {', '.join(map(shown, shapes))} along axis {dim}")
+    shape = (*shapes[0][:dim], sum(s[dim] for s in shapes), *shapes[0][dim + 1 :])
+    return probes[0].like(shape, union(probe.field for probe in probes))
+
+
+@rule(torch.flatten, torch.Tensor.flatten)
+def flatten(x, start_dim=0, end_dim=-1):
+    start, end = start_dim % x.ndim, end_dim % x.ndim
+    shape = (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+    out = x.like(shape, whole(x.field, x.shape[2:]) if x.ndim > 2 else x.field)
+    out.origin = x.shape if x.ndim > 2 else x.origin
+    return out
+
+
+@rule(F.pad)
+def pad(x, pad, mode="constant", value=None):
+    shape = list(x.shape)
+    for axis in range(len(pad) // 2):
+        shape[-1 - axis] += pad[2 * axis] + pad[2 * axis + 1]
+    before = [pad[2 * i] if 2 * i < len(pad) else 0 for i in reversed(range(len(x.field.size)))]
+    one = [1] * len(before)
+    return x.like(tuple(shape), windowed(x.field, one, one, before, one))
+
+
+@rule(F.multi_head_attention_forward)
+def attention(query, key, value, embed_dim, num_heads, in_proj_weight, *args, **kwargs):
+    length, batch = query.shape[0], query.shape[1]
+    query.trace.macs += length * 4 * embed_dim**2
+    return query, query.like((batch, length, key.shape[0]), query.field)
+
+
+ON_META.update(
+    getattr(owner, name)
+    for owner in (torch, torch.Tensor, F)
+    for name in (
+        *("view", "view_as", "reshape", "reshape_as", "permute", "transpose", "swapaxes", "squeeze", "unsqueeze", "t"),
+        *("expand", "expand_as", "repeat", "tile", "roll", "chunk", "split", "unbind", "unflatten", "narrow", "select"),
+        *("mean", "sum", "amax", "amin", "norm", "max", "min", "var", "std", "argmax", "topk", "stack", "flip"),
+        *("matmul", "bmm", "baddbmm", "einsum", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+        *("scaled_dot_product_attention", "unfold", "fold", "to", "float", "half", "type", "bool", "masked_fill"),
+        *("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "rand_like"),
+        *("__getitem__", "__matmul__", "__rmatmul__", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "index_select"),
+        *("lp_pool2d", "bernoulli", "type_as", "size"),
+    )
+    if hasattr(owner, name)
+)

@@ -1,0 +1,107 @@
+"""The layer table of a network, for terminals, notebooks and files."""
+
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from cnnzoo.shapes.probe import LayerShape, infer_shapes
+from cnnzoo.shapes.receptive import nominal_shape
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a network with their shapes and counts; prints as a table, in notebooks as HTML.
+
+    Attributes:
+        title: the network's name.
+        input_shape: (C, H, W).
+        layers: leaves in execution order.
+        params: numbers in all parameters.
+        trainable: those that require a gradient.
+        macs: multiply-accumulates for one picture.
+    """
+
+    title: str
+    input_shape: tuple[int, ...]
+    layers: tuple[LayerShape, ...]
+    params: int
+    trainable: int
+    macs: int
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """A row of text for each layer, under `COLUMNS`."""
+        for layer in self.layers:
+            yield (
+                layer.name,
+                layer.kind,
+                "x".join(map(str, layer.output_shape)),
+                f"{layer.params:,}" if layer.params else "",
+                f"{layer.macs:,}" if layer.macs else "",
+                "x".join(map(str, layer.receptive_field.size)),
+            )
+
+    @property
+    def total(self) -> str:
+        """The totals in one line."""
+        frozen = f" ({self.trainable:,} trainable)" if self.trainable != self.params else ""
+        return f"{self.params:,} parameters{frozen}, {self.macs:,} multiply-adds"
+
+    def __rich__(self) -> "Table":
+        from rich.table import Table
+
+        title = f"{self.title} on {'x'.join(map(str, self.input_shape))}"
+        table = Table(title=title, caption=self.total, title_justify="left", caption_justify="left")
+        for i, column in enumerate(COLUMNS):
+            table.add_column(column, justify="left" if i < 2 else "right", overflow="fold")
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=110)
+        console.print(self)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows())
+        caption = html.escape(f"{self.title} on {'x'.join(map(str, self.input_shape))}: {self.total}")
+        return f"<table><caption>{caption}</caption><thead>{row(COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def summary(model: nn.Module, input_shape: Sequence[int] | None = None) -> Summary:
+    """The layer table of a network.
+
+    Args:
+        model: any network.
+        input_shape: (C, H, W) of a picture; by default what the network is made for.
+
+    Raises:
+        ShapeError: a layer cannot take what reaches it.
+        OptionError: no input shape was given, and the network does not say one.
+    """
+    shape = tuple(nominal_shape(model, input_shape, "summary"))
+    layers = tuple(infer_shapes(model, shape))
+    config = getattr(model, "config", None)
+    return Summary(
+        title=type(model).__name__ if config is None else config.name,
+        input_shape=shape,
+        layers=layers,
+        params=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        macs=sum(layer.macs for layer in layers),
+    )

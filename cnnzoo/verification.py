@@ -1,0 +1,182 @@
+"""Paper beside model: every figure that a paper prints for a network, and what the network has."""
+
+import html
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+import cnnzoo.models  # noqa: F401  registers the constructors
+from cnnzoo.construction import construct
+from cnnzoo.errors import UnknownNameError
+from cnnzoo.registry import ModelSpec, spec
+from cnnzoo.shapes.probe import LayerShape, trace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+QUANTITIES = ("output", "parameters", "connections", "macs")
+COLUMNS = ("layer", "quantity", "paper", "model", "", "source", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One printed figure.
+
+    Attributes:
+        layer: the layer's name, or `"total"`.
+        quantity: `"output"` (shape), `"parameters"`, `"connections"` or `"macs"`.
+        paper: as printed.
+        model: as built.
+        ok: whether they agree, or differ exactly as the note says.
+        source: where the figure stands.
+        note: why a printed figure is not the model's, where that is known.
+    """
+
+    layer: str
+    quantity: str
+    paper: Any
+    model: Any
+    ok: bool
+    source: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A network beside its paper; prints as a table, in notebooks as HTML."""
+
+    name: str
+    classic: bool
+    citation: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row is."""
+        return all(row.ok for row in self.rows)
+
+    def cells(self, row: Row) -> tuple[str, ...]:
+        """A row as text, under `COLUMNS`."""
+        mark = ("=" if row.paper == row.model else "noted") if row.ok else "DIFFERS"
+        return (row.layer, row.quantity, _shown(row.paper), _shown(row.model), mark, row.source, row.note)
+
+    @property
+    def title(self) -> str:
+        """The network and its paper in one line."""
+        return f"{self.name}{' --classic' if self.classic else ''}: {self.citation}"
+
+    @property
+    def total(self) -> str:
+        """How many of the printed figures agree, in one line."""
+        equal = sum(row.paper == row.model for row in self.rows)
+        noted = sum(row.ok for row in self.rows) - equal
+        return f"{len(self.rows)} printed figures: {equal} agree" + (
+            "".join(
+                f", {count} {how}"
+                for count, how in ((noted, "differ as noted"), (len(self.rows) - equal - noted, "DIFFER"))
+                if count
+            )
+        )
+
+    def __rich__(self) -> "Table":
+        from rich.table import Table
+
+        table = Table(title=self.title, caption=self.total, title_justify="left", caption_justify="left")
+        for column in COLUMNS[: 7 if any(row.note for row in self.rows) else 6]:
+            table.add_column(column, justify="right" if column in ("paper", "model") else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*self.cells(row)[: len(table.columns)], style=None if row.ok else "bold red")
+        return table
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in self.cells(row)) + "</tr>"
+            for row in self.rows
+        )
+        caption = html.escape(self.title)
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def verify(name: str, *, classic: bool = False) -> Verification:
+    """Compare a network with every figure that its paper prints for it.
+
+    The network is built on the meta device, and its shapes are inferred: nothing is allocated and nothing runs.
+
+    Args:
+        name: as `list_models` shows it.
+        classic: the network exactly as printed, where it differs from the default.
+
+    Raises:
+        UnknownNameError: there is no such network, or its paper prints nothing about this variant.
+        OptionError: the network has no classic variant.
+    """
+    known = spec(name)
+    options = {"classic": True} if classic else {}
+    known.check(options, "verify")
+    printed = _printed(known, classic)
+    model = construct(partial(known.layout, **options), device="meta")
+    shape = tuple(printed.get("input", getattr(model, "input_shape", known.input_shape)))
+    calls = {call.name: call for call in reversed(trace(model, shape, "verify"))}
+    rows = []
+    for line in printed["rows"]:
+        for quantity in QUANTITIES:
+            if quantity in line:
+                found = measure(model, calls, line["layer"], quantity)
+                expected = line.get("reads", {}).get(quantity, line[quantity])
+                ok = found == expected
+                note = line.get("note", "") if found != line[quantity] else ""
+                rows.append(Row(line["layer"], quantity, line[quantity], found, ok, line["source"], note))
+    return Verification(name, classic, known.paper.citation, tuple(rows))
+
+
+def printed_networks(known: ModelSpec) -> list[dict[str, Any]]:
+    """The tables that the network's paper prints for it, one for each variant."""
+    return [table for table in known.paper.table["networks"] if table["name"] == known.name]
+
+
+def _printed(known: ModelSpec, classic: bool) -> dict[str, Any]:
+    for table in printed_networks(known):
+        if table.get("classic", False) == classic:
+            return table
+    raise UnknownNameError(
+        f"verify: {known.paper.title!r} prints nothing about {known.name} with classic={classic}; "
+        f"papers/{known.paper.key}.toml has no such table"
+    )
+
+
+def measure(model: nn.Module, calls: dict[str, LayerShape], layer: str, quantity: str) -> Any:
+    """What the model has for a printed figure: a list for a shape, a number, or None where there is no such layer."""
+    if layer == "total":
+        leaves = [call for name, call in calls.items() if not any(model.get_submodule(name).children())]
+        if quantity == "parameters":
+            return sum(p.numel() for p in model.parameters())
+        if quantity == "connections":
+            return sum(connections(model.get_submodule(call.name), call) for call in leaves)
+        return sum(call.macs for call in leaves)
+    call = calls.get(layer)
+    if call is None:
+        return None
+    module = model.get_submodule(layer)
+    if quantity == "output":
+        return list(call.output_shape)
+    if quantity == "parameters":
+        return sum(p.numel() for p in module.parameters())
+    return connections(module, call) if quantity == "connections" else call.macs
+
+
+def connections(module: nn.Module, call: LayerShape) -> int:
+    """Connections as LeCun et al. count them: each unit's inputs and its bias."""
+    own = getattr(module, "connections", None)
+    if callable(own):
+        return own(call.output_shape)
+    return call.params * math.prod(call.output_shape[1:])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
