@@ -1,9 +1,9 @@
 """cnnzoo: the classic convolutional networks for PyTorch, checked layer by layer against their papers.
 
-    >>> import cnnzoo
-    >>> model = cnnzoo.create("lenet5", classic=True)
-    >>> sum(parameter.numel() for parameter in model.parameters())
-    60000
+>>> import cnnzoo
+>>> model = cnnzoo.create("lenet5", classic=True)
+>>> sum(parameter.numel() for parameter in model.parameters())
+60000
 """
 
 import importlib

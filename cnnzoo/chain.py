@@ -55,17 +55,17 @@ class CNN(nn.Sequential):
         if head and num_classes:
             self.set_submodule(head[0], nn.Linear(head[1], num_classes))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Images (N, C, H, W) to the output of the last layer; a size that does not fit raises `ShapeError`."""
         if torch.compiler.is_compiling():
-            return super().forward(x)
-        out = x
+            return super().forward(input)
+        out = input
         try:
             for layer in self:
                 out = layer(out)
         except RuntimeError:
-            if isinstance(x, Tensor):  # and not the probe that explains it
-                self._explain(x)
+            if isinstance(input, Tensor):  # and not the probe that explains it
+                self._explain(input)
             raise
         return out
 

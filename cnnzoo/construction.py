@@ -50,10 +50,7 @@ def materialise(
     def place(tensor: Tensor) -> Tensor:
         if tensor not in made:
             kind = dtype if tensor.is_floating_point() else None
-            if tensor.is_meta:
-                new = torch.empty_like(tensor, device=device, dtype=kind)
-            else:
-                new = tensor.to(device, kind)
+            new = torch.empty_like(tensor, device=device, dtype=kind) if tensor.is_meta else tensor.to(device, kind)
             made[tensor] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
         return made[tensor]
 

@@ -43,7 +43,8 @@ def initialize(
         UnknownNameError: there is no recipe of that name.
     """
     if recipe is None:
-        recipe = getattr(model, "recipe", torch_default)
+        own: str | Recipe = getattr(model, "recipe", torch_default)
+        recipe = own
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             raise unknown("initialize", "recipe", recipe, RECIPES)
@@ -119,7 +120,10 @@ def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0
 
 
 def glorot2010(
-    layers: Layers, generator: Generator | None = None, *, distribution: Literal["uniform", "normal"] = "uniform"
+    layers: Layers,
+    generator: Generator | None = None,
+    *,
+    distribution: Literal["uniform", "normal"] = "uniform",
 ) -> None:
     """Weight variance 2 / (fan-in + fan-out), biases 0; also known as Xavier initialization.
 
@@ -167,9 +171,7 @@ def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: floa
         _constant(_bias(layer), 0.0)
 
 
-def sparse(
-    layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0
-) -> None:
+def sparse(layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0) -> None:
     """Each unit receives `connections` weights from a normal distribution; its other weights and its bias are 0.
 
     Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".

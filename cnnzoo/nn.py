@@ -173,7 +173,9 @@ class RBFOutput(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut around them: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
+    """Two 3x3 convolutions with a shortcut around them.
+
+    Images (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
 
     Args:
         in_channels: maps in.
@@ -184,7 +186,9 @@ class BasicBlock(nn.Module):
     Source: He et al. 2015, "Deep Residual Learning for Image Recognition", Figure 5 (left).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)

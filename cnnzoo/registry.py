@@ -151,7 +151,7 @@ def register(
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
             model = constructor(*args, **options)
-            model.config = Config(name, dict(bound.arguments))  # pyright: ignore[reportAttributeAccessIssue]
+            vars(model)["config"] = Config(name, dict(bound.arguments))
             return model
 
         @functools.wraps(constructor)

@@ -94,8 +94,7 @@ class Verification:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{column}</th>" for column in COLUMNS)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in self.cells(row)) + "</tr>"
-            for row in self.rows
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in self.cells(row)) + "</tr>" for row in self.rows
         )
         caption = html.escape(self.title)
         return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -170,10 +169,8 @@ def measure(model: nn.Module, calls: dict[str, LayerShape], layer: str, quantity
 
 def connections(module: nn.Module, call: LayerShape) -> int:
     """Connections as LeCun et al. count them: each unit's inputs and its bias."""
-    own = getattr(module, "connections", None)
-    if callable(own):
-        return own(call.output_shape)
-    return call.params * math.prod(call.output_shape[1:])
+    own: Any = getattr(module, "connections", None)
+    return call.params * math.prod(call.output_shape[1:]) if own is None else own(call.output_shape)
 
 
 def _shown(value: Any) -> str:

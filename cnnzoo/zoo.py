@@ -69,7 +69,7 @@ def load_pretrained(
     input and `model.checkpoint.classes` names the scores.
 
     Args:
-        name: a network, a network and tag (`"lenet5.fashion_mnist"`), or a file that cnnzoo wrote.
+        name: a network, a network and tag (`"lenet5.fashion_mnist"`), or the `Path` of a file that cnnzoo wrote.
         checkpoint: a tag (`cnnzoo show lenet5` lists them) or a safetensors file; by default the first that was made
             with these options. Bundled weights need no network connection.
         device: where the parameters go; by default torch's default device.
@@ -90,4 +90,5 @@ def load_pretrained(
     known.check(options, "load_pretrained")
     if isinstance(checkpoint, Path) or (checkpoint or "").endswith(".safetensors"):
         return load(known, options, Path(str(checkpoint)), device, dtype)
-    return load(known, options, find(known, checkpoint or tag or None, options), device, dtype)
+    found = find(known, checkpoint or tag or None, options)
+    return load(known, found.options | options, found, device, dtype)

@@ -42,9 +42,6 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: there is no such file, or it is damaged or of another format.
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
     from safetensors.torch import load_file
 
     with _opened(path) as opened:

@@ -67,24 +67,22 @@ def checkpoints(name: str) -> list[Checkpoint]:
 
 
 def find(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of that tag, or the first made with these options."""
+    """The checkpoint of that tag, which must not contradict the options; without one, the first made with them."""
     known = checkpoints(spec.name)
-    fitting = [one for one in known if _same_network(spec, one.options, options)]
     if tag is not None:
         named = next((one for one in known if one.tag == tag), None)
         if named is None:
             raise unknown(f"load_pretrained: {spec.name}", "checkpoint", tag, [one.tag for one in known])
-        if named not in fitting:
+        if not _same_network(spec, named.options, named.options | options):
             raise CheckpointError(
-                f"load_pretrained: {spec.name}.{tag} was made with {_shown(named.options)}, not {_shown(options)}"
+                f"load_pretrained: {spec.name}.{tag} was made with {_shown(named.options)}; got {_shown(options)}"
             )
         return named
-    if not fitting:
-        there = ", ".join(f"{one.tag} ({_shown(one.options)})" for one in known) or "none"
-        raise CheckpointError(
-            f"load_pretrained: there are no published weights of {spec.name} with {_shown(options)}; there are: {there}"
-        )
-    return fitting[0]
+    for one in known:
+        if _same_network(spec, one.options, options):
+            return one
+    there = "; there are: " + ", ".join(f"{one.tag} ({_shown(one.options)})" for one in known) if known else ""
+    raise CheckpointError(f"load_pretrained: there are no weights of {spec.name} with {_shown(options)}{there}")
 
 
 def load(spec: ModelSpec, options: dict[str, Any], source: Path | Checkpoint, device: Device, dtype: Any) -> nn.Module:
@@ -93,7 +91,7 @@ def load(spec: ModelSpec, options: dict[str, Any], source: Path | Checkpoint, de
     if isinstance(source, Checkpoint):
         with as_file(files("cnnzoo.checkpoints.bundled").joinpath(source.file)) as path:
             assign(model, read_weights(path)[0], path)
-        model.checkpoint = source  # pyright: ignore[reportAttributeAccessIssue]
+        vars(model)["checkpoint"] = source
     else:
         tensors, metadata = read_weights(source)
         if metadata.get("name", spec.name) != spec.name:

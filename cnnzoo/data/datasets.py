@@ -103,7 +103,9 @@ def read_idx(path: Path) -> Tensor:
     except (OSError, EOFError, gzip.BadGzipFile) as error:
         raise DataError(f"read_idx: {path} cannot be read: {error}") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}")
+        raise DataError(
+            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}"
+        )
     axes = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
     expected = 4 + 4 * axes + torch.Size(shape).numel()

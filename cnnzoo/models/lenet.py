@@ -108,7 +108,7 @@ class LeNet5(CNN):
         if "output" in self._modules:
             del self.output
         if num_classes:
-            self.output = RBFOutput(_codes(num_classes, codes, "reset_classifier")).to(self.f6.weight)
+            self.output = RBFOutput(_codes(num_classes, codes, "reset_classifier")).to(next(self.parameters()))
         self.num_classes = num_classes
         return None
 
@@ -218,8 +218,8 @@ def _codes(num_classes: int, codes: Tensor | None, operation: str) -> Tensor:
     if codes is None or tuple(codes.shape) != (num_classes, 84):
         got = "none" if codes is None else f"codes of shape {tuple(codes.shape)}"
         raise OptionError(
-            f"{operation}: {num_classes} classes with classic=True need codes= of shape ({num_classes}, 84), a bitmap of "
-            f"12 rows of 7 pixels in +1 and -1 for each class; got {got}. The paper draws codes for ten digits only; "
+            f"{operation}: {num_classes} classes with classic=True need codes= of shape ({num_classes}, 84), a bitmap "
+            f"of 12 rows of 7 pixels in +1 and -1 for each class; got {got}. The paper has codes for ten digits only; "
             f"classic=False takes any number of classes"
         )
     return codes

@@ -52,9 +52,7 @@ def tutorial_simple_cnn(*, num_classes: int = 10, in_channels: int = 3) -> CNN:
             "layer2": stage(2, 32, 64),
             "layer3": stage(3, 64, 128),
             "flatten": nn.Flatten(),
-            "layer4": named(
-                fc1=nn.Linear(2048, 512), fc_relu1=nn.ReLU(), fc2=nn.Linear(512, 64), fc_relu2=nn.ReLU()
-            ),
+            "layer4": named(fc1=nn.Linear(2048, 512), fc_relu1=nn.ReLU(), fc2=nn.Linear(512, 64), fc_relu2=nn.ReLU()),
         },
         input_shape=(in_channels, 32, 32),
         head=("layer4.fc3", 64),
@@ -99,7 +97,7 @@ def tutorial_mnist_cnn_small(*, num_classes: int = 10, in_channels: int = 1) -> 
 
 @register(PAPER, input_shape=(3, 32, 32))
 def tutorial_cifar_lenet(*, num_classes: int = 10, in_channels: int = 3) -> CNN:
-    """LeNet-5's widths with rectifiers and max pooling, for CIFAR-10: the network of torch's own beginners' tutorial."""
+    """LeNet-5's widths with rectifiers and max pooling, for CIFAR-10: the network of torch's own tutorial."""
     return CNN(
         {
             "conv1": nn.Conv2d(in_channels, 6, 5),

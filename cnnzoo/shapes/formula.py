@@ -1,6 +1,6 @@
 """The output-size formula of convolutions and poolings, exactly as torch applies it."""
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from cnnzoo.errors import OptionError, ShapeError
 
@@ -60,38 +60,33 @@ def output_size(
     Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), relationship 6,
     with dilation from section 5.1; ceil mode as `torch.nn.MaxPool2d` documents it.
     """
-    if isinstance(size, int):
-        return _axis(size, *(_single(value) for value in (kernel_size, stride, padding, dilation)), ceil_mode)
-    axes = len(size)
-    columns = zip(size, *(_spread(value, axes) for value in (kernel_size, stride, padding, dilation)), strict=True)
-    return tuple(_axis(*column, ceil_mode) for column in columns)
+    sizes = (size,) if isinstance(size, int) else size
+    spread = (_spread(value, len(sizes)) for value in (kernel_size, stride, padding, dilation))
+    out = tuple(_axis(n, k, s, p, d, ceil_mode) for n, k, s, p, d in zip(sizes, *spread, strict=True))
+    return out[0] if isinstance(size, int) else out
 
 
-def _single(value):
-    if isinstance(value, tuple):
-        raise OptionError(f"output_size: got {value} for a size along one axis; give one number, or a tuple of sizes")
-    return value
-
-
-def _spread(value, axes: int) -> tuple:
+def _spread(value: Any, axes: int) -> tuple[Any, ...]:
     if not isinstance(value, tuple):
         return (value,) * axes
     if len(value) != axes:
-        raise OptionError(f"output_size: got {value} for {axes} axes; give one number or {axes}")
+        raise OptionError(
+            f"output_size: got {value} for a size with {axes} axes; give one number, or one for each axis"
+        )
     return value
 
 
-def _axis(n: int, k: int, s: int, p, d: int, ceil_mode: bool) -> int:
-    if k < 1 or s < 1 or d < 1 or (isinstance(p, int) and p < 0):
+def _axis(n: int, k: int, s: int, p: int | str, d: int, ceil_mode: bool) -> int:
+    if k < 1 or s < 1 or d < 1 or (p not in ("same", "valid") if isinstance(p, str) else p < 0):
         raise OptionError(
             f"output_size: got kernel {k}, stride {s}, padding {p}, dilation {d}; "
-            "kernel, stride and dilation are at least 1, padding at least 0"
+            "kernel, stride and dilation are at least 1, padding is at least 0 or 'same' or 'valid'"
         )
     if p == "same":
         if s != 1:
             raise OptionError(f"output_size: padding='same' goes with stride 1 only, as in torch; got stride {s}")
         return n
-    p = 0 if p == "valid" else p
+    p = 0 if isinstance(p, str) else p
     span = n + 2 * p - d * (k - 1) - 1
     out = (span + (s - 1 if ceil_mode else 0)) // s + 1
     # The last window of ceil mode must start inside the input or its left padding.

@@ -120,8 +120,28 @@ def _operator(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    *("__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__"),
-    *("__pow__", "__matmul__", "__rmatmul__", "__neg__", "__getitem__", "__gt__", "__lt__", "__ge__", "__le__"),
+    *(
+        "__add__",
+        "__radd__",
+        "__iadd__",
+        "__sub__",
+        "__rsub__",
+        "__mul__",
+        "__rmul__",
+        "__truediv__",
+        "__rtruediv__",
+    ),
+    *(
+        "__pow__",
+        "__matmul__",
+        "__rmatmul__",
+        "__neg__",
+        "__getitem__",
+        "__gt__",
+        "__lt__",
+        "__ge__",
+        "__le__",
+    ),
 ):
     setattr(ShapeProbe, _name, _operator(_name))
 
@@ -207,7 +227,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], operation: str = "infer_
     counted: set[nn.Module] = set()
     layers = []
     for module, before, after, macs in run.calls:
-        own = getattr(module, "macs", None)
+        own: Any = getattr(module, "macs", None)
         params = 0 if module in counted else sum(p.numel() for p in module.parameters(recurse=False))
         counted.add(module)
         shape = tuple(after.shape[1:])
@@ -218,7 +238,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], operation: str = "infer_
                 input_shape=tuple(before.shape[1:]),
                 output_shape=shape,
                 params=params,
-                macs=own(shape) if callable(own) else macs,
+                macs=macs if own is None else own(shape),
                 receptive_field=after.field,
             )
         )
@@ -304,21 +324,19 @@ def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace) -> Any:
     return ShapeProbe((1, *input_shape), pixel(max(len(input_shape) - 1, 1)), run, dtype)
 
 
-def _located(
-    model: nn.Module, input_shape: Sequence[int], operation: str, run: Trace, error: ShapeError
-) -> ShapeError:
+def _located(model: nn.Module, input_shape: Sequence[int], operation: str, run: Trace, error: ShapeError) -> ShapeError:
     """The rule's clause as a whole message: which layer of which input, and what works instead."""
     module = run.stack[-1][0] if run.stack else model
     name = next((name for name, one in model.named_modules() if one is module), "")
     where = f"layer {name} ({type(module).__name__})" if name else type(module).__name__
     message = f"{operation}: input {shown((1, *input_shape))}: {where} {error}."
+    nominal: Any = getattr(model, "input_shape", None)
     if error.excess and len(input_shape) == 3:
         size = _smallest(model, input_shape[0])
-        nominal = getattr(model, "input_shape", None)
         if size is not None:
             message += f" The smallest input that works is {size}x{size}."
         elif nominal:
             message += f" This network takes {shown((1, *nominal))}."
-    elif "channel(s)" in str(error) and getattr(model, "input_shape", None):
-        message += f" This network takes {shown((1, *model.input_shape))}; build it with in_channels={input_shape[0]}."  # pyright: ignore[reportCallIssue, reportArgumentType]
+    elif nominal and "channel(s)" in str(error):
+        message += f" This network takes {shown((1, *nominal))}; build it with in_channels={input_shape[0]}."
     return ShapeError(message, layer=name or None, excess=error.excess)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from cnnzoo.errors import ShapeError
@@ -46,7 +45,13 @@ def _spread(value: Any, axes: int) -> tuple[int, ...]:
 
 
 def _slide(
-    x: "ShapeProbe", channels: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False
+    x: "ShapeProbe",
+    channels: int,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool = False,
 ) -> "ShapeProbe":
     """A window that slides over the map: convolutions and poolings alike."""
     spatial = x.shape[2:]
@@ -54,7 +59,10 @@ def _slide(
     kernel, stride, dilation = _spread(kernel, axes), _spread(stride, axes), _spread(dilation, axes)
     if padding == "same":
         total = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
-        return x.like((x.shape[0], channels, *spatial), windowed(x.field, kernel, stride, [t // 2 for t in total], dilation))
+        return x.like(
+            (x.shape[0], channels, *spatial),
+            windowed(x.field, kernel, stride, [t // 2 for t in total], dilation),
+        )
     padding = (0,) * axes if padding == "valid" else _spread(padding, axes)
     try:
         size = output_size(spatial, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
@@ -88,7 +96,10 @@ def transposed_convolution(x, weight, bias=None, stride=1, padding=0, output_pad
     if x.shape[1] != shape[0]:
         raise ShapeError(f"takes {shape[0]} input channel(s), got {x.shape[1]} ({shown(x.shape)})")
     parts = zip(
-        x.shape[2:], shape[2:], *(_spread(v, axes) for v in (stride, padding, output_padding, dilation)), strict=True
+        x.shape[2:],
+        shape[2:],
+        *(_spread(v, axes) for v in (stride, padding, output_padding, dilation)),
+        strict=True,
     )
     size = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, o, d in parts]
     x.trace.macs += math.prod(shape) * math.prod(x.shape[2:])
@@ -151,15 +162,62 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, *
 
 
 @rule(
-    *(torch.relu, torch.relu_, F.relu, F.relu_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu),
-    *(F.silu, F.mish, F.hardswish, F.hardsigmoid, F.softplus, F.softsign, F.logsigmoid, F.threshold, F.hardshrink),
+    *(
+        torch.relu,
+        torch.relu_,
+        F.relu,
+        F.relu_,
+        F.relu6,
+        F.hardtanh,
+        F.leaky_relu,
+        F.elu,
+        F.selu,
+        F.celu,
+        F.gelu,
+    ),
+    *(
+        F.silu,
+        F.mish,
+        F.hardswish,
+        F.hardsigmoid,
+        F.softplus,
+        F.softsign,
+        F.logsigmoid,
+        F.threshold,
+        F.hardshrink,
+    ),
     *(torch.tanh, torch.sigmoid, F.tanh, F.sigmoid, F.softmax, F.log_softmax, torch.softmax, torch.prelu),
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
-    *(F.group_norm, F.layer_norm, F.instance_norm, F.local_response_norm, F.normalize, torch.rms_norm, F.rms_norm),
-    *(torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs, torch.neg, torch.square, torch.clamp, torch.clone),
+    *(
+        F.group_norm,
+        F.layer_norm,
+        F.instance_norm,
+        F.local_response_norm,
+        F.normalize,
+        torch.rms_norm,
+        F.rms_norm,
+    ),
+    *(
+        torch.exp,
+        torch.log,
+        torch.sqrt,
+        torch.rsqrt,
+        torch.abs,
+        torch.neg,
+        torch.square,
+        torch.clamp,
+        torch.clone,
+    ),
     *(torch.Tensor.relu, torch.Tensor.relu_, torch.Tensor.tanh, torch.Tensor.sigmoid, torch.Tensor.softmax),
     *(torch.Tensor.contiguous, torch.Tensor.detach, torch.Tensor.clone, torch.Tensor.requires_grad_),
-    *(torch.Tensor.exp, torch.Tensor.log, torch.Tensor.sqrt, torch.Tensor.rsqrt, torch.Tensor.abs, torch.Tensor.neg),
+    *(
+        torch.Tensor.exp,
+        torch.Tensor.log,
+        torch.Tensor.sqrt,
+        torch.Tensor.rsqrt,
+        torch.Tensor.abs,
+        torch.Tensor.neg,
+    ),
     *(torch.Tensor.square, torch.Tensor.clamp, torch.Tensor.clamp_, torch.Tensor.__neg__),
 )
 def elementwise(x, *args, **kwargs):
@@ -226,13 +284,88 @@ ON_META.update(
     getattr(owner, name)
     for owner in (torch, torch.Tensor, F)
     for name in (
-        *("view", "view_as", "reshape", "reshape_as", "permute", "transpose", "swapaxes", "squeeze", "unsqueeze", "t"),
-        *("expand", "expand_as", "repeat", "tile", "roll", "chunk", "split", "unbind", "unflatten", "narrow", "select"),
-        *("mean", "sum", "amax", "amin", "norm", "max", "min", "var", "std", "argmax", "topk", "stack", "flip"),
-        *("matmul", "bmm", "baddbmm", "einsum", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
-        *("scaled_dot_product_attention", "unfold", "fold", "to", "float", "half", "type", "bool", "masked_fill"),
-        *("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "rand_like"),
-        *("__getitem__", "__matmul__", "__rmatmul__", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "index_select"),
+        *(
+            "view",
+            "view_as",
+            "reshape",
+            "reshape_as",
+            "permute",
+            "transpose",
+            "swapaxes",
+            "squeeze",
+            "unsqueeze",
+            "t",
+        ),
+        *(
+            "expand",
+            "expand_as",
+            "repeat",
+            "tile",
+            "roll",
+            "chunk",
+            "split",
+            "unbind",
+            "unflatten",
+            "narrow",
+            "select",
+        ),
+        *(
+            "mean",
+            "sum",
+            "amax",
+            "amin",
+            "norm",
+            "max",
+            "min",
+            "var",
+            "std",
+            "argmax",
+            "topk",
+            "stack",
+            "flip",
+        ),
+        *(
+            "matmul",
+            "bmm",
+            "baddbmm",
+            "einsum",
+            "interpolate",
+            "pixel_shuffle",
+            "pixel_unshuffle",
+            "channel_shuffle",
+        ),
+        *(
+            "scaled_dot_product_attention",
+            "unfold",
+            "fold",
+            "to",
+            "float",
+            "half",
+            "type",
+            "bool",
+            "masked_fill",
+        ),
+        *(
+            "new_zeros",
+            "new_ones",
+            "new_empty",
+            "new_full",
+            "zeros_like",
+            "ones_like",
+            "empty_like",
+            "rand_like",
+        ),
+        *(
+            "__getitem__",
+            "__matmul__",
+            "__rmatmul__",
+            "__gt__",
+            "__lt__",
+            "__ge__",
+            "__le__",
+            "__eq__",
+            "index_select",
+        ),
         *("lp_pool2d", "bernoulli", "type_as", "size"),
     )
     if hasattr(owner, name)

@@ -1,0 +1,92 @@
+"""Writes `zoo.pyi`, which types `create` and `load_pretrained` by name: `python -m cnnzoo._stubs` (`make stubs`).
+
+Type checkers cannot read a registry. The stub spells out what the registry knows; a test compares the two.
+"""
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnzoo import zoo
+from cnnzoo.registry import ModelSpec, specs
+
+STUB = Path(zoo.__file__).with_suffix(".pyi")
+
+HEADER = """# Types of `zoo.py`, generated from the registry by `python -m cnnzoo._stubs`; do not edit.
+
+import typing
+{imports}
+"""
+
+
+def stub() -> str:
+    """The whole file."""
+    known = sorted(specs(), key=lambda one: one.name)
+    body = "\n".join(
+        "\n".join(
+            _overloads(function, known) if function.__name__ in ("create", "load_pretrained") else [_plain(function)]
+        )
+        for function in vars(zoo).values()
+        if inspect.isfunction(function) and function.__module__ == zoo.__name__
+    )
+    unquoted = re.sub(r"'[^']*'", "", body)
+    modules = set(re.findall(r"\b(?:\w+\.)*\w+(?=\.[A-Za-z]\w*\b(?!\.))", unquoted)) - {"typing"}
+    imports = "".join(f"import {module}\n" for module in sorted(modules))
+    return HEADER.format(imports=imports) + body + "\n"
+
+
+def _overloads(function, known: list[ModelSpec]) -> Iterator[str]:
+    """One overload for each network, then one for names and files that are known at run time only."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.name not in ("name", "options")]
+    for one in known:
+        names = [one.name]
+        if function is zoo.load_pretrained:
+            names += [f"{one.name}.{tag}" for tag in one.checkpoints]
+        parameters = [*one.parameters.values(), *own]
+        yield _overload(function, f"typing.Literal[{', '.join(f'{name!r}' for name in names)}]", parameters, one.build)
+    vouched = "cnnzoo.registry.ModelName" + (" | pathlib.Path" if function is zoo.load_pretrained else "")
+    yield _overload(function, vouched, [*own, inspect.signature(function).parameters["options"]], function)
+
+
+def _overload(function, name: str, parameters: list[inspect.Parameter], returns) -> str:
+    listed = ", ".join(map(_parameter, parameters))
+    result = _annotation(inspect.signature(returns).return_annotation)
+    return f"@typing.overload\ndef {function.__name__}(name: {name}, *, {listed}) -> {result}: ..."
+
+
+def _plain(function) -> str:
+    signature = inspect.signature(function)
+    listed = ", ".join(map(_parameter, signature.parameters.values()))
+    return f"def {function.__name__}({listed}) -> {_annotation(signature.return_annotation)}: ..."
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "")
+    kind = _annotation(parameter.annotation)
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {kind}{default}"
+
+
+def _annotation(kind: typing.Any) -> str:
+    """A type as it is written, the same under every version of Python."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return f"typing.Literal[{', '.join(map(repr, args))}]"
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_annotation, args))
+    if origin is not None:
+        return f"{_annotation(origin)}[{', '.join(map(_annotation, args))}]"
+    if kind in (None, types.NoneType):
+        return "None"
+    if kind is ...:
+        return "..."
+    name = f"{kind.__module__}.{kind.__qualname__ if hasattr(kind, '__qualname__') else kind.__name__}"
+    return name.removeprefix("builtins.").replace("pathlib._local.", "pathlib.")
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub(), "utf-8")
+    print(f"wrote {STUB.name}")
