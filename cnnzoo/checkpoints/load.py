@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnzoo.checkpoints.files import read_weights
 from cnnzoo.construction import Device, materialise, outline
-from cnnzoo.data.datasets import class_names
+from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.registry import ModelSpec, read_table

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cnnzoo.data.pictures import class_names, open_picture
 from cnnzoo.errors import DataError, unknown
-from cnnzoo.registry import read_table
 
 # Where the Debian package dataset-fashion-mnist puts its files, and where a download goes.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -28,11 +28,6 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def class_names(data: str) -> tuple[str, ...]:
-    """The names of a data set's classes, in the order of its labels."""
-    return tuple(read_table("data/classes.toml")[data])
 
 
 def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
@@ -139,23 +134,3 @@ def _small_grey(path: Path) -> Tensor:
     from torchvision.transforms.v2 import functional
 
     return functional.pil_to_tensor(v2.Compose([v2.Grayscale(), v2.Resize((28, 28))])(open_picture(path)))
-
-
-def open_picture(path: Path | str):
-    """A picture as PIL reads it.
-
-    Raises:
-        DataError: there is no such file, or it is not a picture.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except FileNotFoundError:
-        raise DataError(f"open_picture: there is no file {path}") from None
-    except UnidentifiedImageError:
-        raise DataError(f"open_picture: {path} is not a picture that PIL knows") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"open_picture: {path} cannot be read: {error}") from None
-    return picture

@@ -1,0 +1,307 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that `--help` answers at once."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnzoo import __version__
+from cnnzoo.errors import CnnzooError, OptionError
+
+
+class Failure(click.ClickException):
+    """One line on standard error, and exit status 2."""
+
+    exit_code = 2
+
+
+class Cnnzoo(click.Group):
+    """Turns what cnnzoo and the file system raise into a `Failure`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CnnzooError, OSError) as error:
+            raise Failure(" ".join(str(error).split())) from None
+
+
+@click.group(cls=Cnnzoo, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cnnzoo")
+def main() -> None:
+    """The classic convolutional networks, checked layer by layer against their papers."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+classic_option = click.option("--classic", is_flag=True, help="The network exactly as its paper printed it.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An argument of the constructor; may be repeated."
+)
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@click.option("--family", help="Only this family, such as lenet.")
+@click.option("--pretrained", is_flag=True, help="Only those with published weights.")
+@click.option("--blocks", is_flag=True, help="Building blocks instead of whole networks.")
+@json_option
+def list_(pattern: str, family: str | None, pretrained: bool, blocks: bool, as_json: bool) -> None:
+    """Show the networks whose names match PATTERN, such as 'resnet*'."""
+    import cnnzoo
+
+    kind = "block" if blocks else "model"
+    names = cnnzoo.list_models(pattern, family=family, kind=kind, pretrained=pretrained or None)
+    rows = [_entry(name) for name in names]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(
+        ("network", "input", "parameters", "classic", "weights"),
+        (
+            (
+                row["name"],
+                "x".join(map(str, row["input_shape"])),
+                f"{row['params']:,}",
+                "yes" if row["classic"] else "",
+                ", ".join(row["weights"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+@main.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a network's paper, arguments and weights."""
+    import inspect
+
+    import cnnzoo
+    from cnnzoo.checkpoints.load import checkpoints
+
+    spec = cnnzoo.spec(name)
+    entry = _entry(name) | {
+        "paper": spec.paper.citation,
+        "url": spec.paper.url,
+        "options": {key: repr(parameter.default) for key, parameter in spec.parameters.items()},
+        "checkpoints": [asdict(one) for one in checkpoints(name)],
+    }
+    if as_json:
+        _print_json(entry)
+        return
+    console = _console()
+    console.print(inspect.getdoc(spec.build), markup=False, highlight=False)
+    console.print(f"\nPaper: {entry['paper']} {entry['url']}", markup=False, highlight=False)
+    console.print(f"Parameters: {entry['params']:,}\n", markup=False, highlight=False)
+    _print_table(("argument", "default"), entry["options"].items())
+    if entry["checkpoints"]:
+        columns = ("tag", "options", "accuracy", "data", "license")
+        _print_table(columns, ([str(one[column]) for column in columns] for one in entry["checkpoints"]))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--input", "input_shape", help="Shape of a picture, such as 3x224x224; by default the network's own.")
+@classic_option
+@set_option
+@json_option
+def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show every layer's output shape, parameters, multiply-adds and receptive field."""
+    import cnnzoo
+
+    model = _create(name, classic, settings)
+    summary = cnnzoo.summary(model, _shape(input_shape) if input_shape else None)
+    if as_json:
+        _print_json(asdict(summary))
+    else:
+        _console().print(summary)
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every network, both variants.")
+@classic_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, names: tuple[str, ...], every: bool, classic: bool, as_json: bool) -> None:
+    """Compare networks with every figure their papers print; exit status 1 on any disagreement."""
+    import cnnzoo
+    from cnnzoo.verification import printed_networks
+
+    if every:
+        tables = [table for name in cnnzoo.list_models() for table in printed_networks(cnnzoo.spec(name))]
+        asked = [(table["name"], table.get("classic", False)) for table in tables]
+    elif names:
+        asked = [(name, classic) for name in names]
+    else:
+        raise click.UsageError("name a network, or pass --all")
+    results = [cnnzoo.verify(name, classic=variant) for name, variant in asked]
+    if as_json:
+        _print_json([asdict(result) | {"ok": result.ok} for result in results])
+    else:
+        for result in results:
+            _console().print(result)
+    ctx.exit(0 if all(result.ok for result in results) else 1)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
+@click.option("--checkpoint", help="The tag of its weights, or a safetensors file.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
+@click.option("--invert", is_flag=True, help="Swap black and white, for dark things on a light ground.")
+@classic_option
+@json_option
+def predict(
+    files: tuple[Path, ...], name: str, checkpoint: str | None, top: int, invert: bool, classic: bool, as_json: bool
+) -> None:
+    """Classify picture FILES."""
+    from cnnzoo.data.pictures import open_picture
+    from cnnzoo.predict import classify, load
+
+    pictures = [open_picture(path) for path in files]
+    model = load(name, checkpoint, classic)
+    results = [
+        {"file": str(path), "classes": [asdict(guess) for guess in guesses[:top]]}
+        for path, guesses in zip(files, classify(model, pictures, invert=invert), strict=True)
+    ]
+    if as_json:
+        _print_json(results)
+        return
+    _print_table(
+        ("file", "class", "score", "share"),
+        (
+            (result["file"] if rank == 0 else "", guess["label"], f"{guess['score']:.2f}", f"{guess['share']:.1%}")
+            for result in results
+            for rank, guess in enumerate(result["classes"])
+        ),
+    )
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder with the data set.")
+@click.option("--download", is_flag=True, help="Fetch the data set through torchvision where it is missing.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results; by default runs/RECIPE-seedN.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training set; by default the recipe's.")
+@click.option("--seed", default=0, show_default=True, help="Of weights, order and augmentation.")
+@click.option("--device", help="Where to train; by default CUDA where there is one.")
+@json_option
+def train(
+    recipe: str,
+    folder: Path | None,
+    download: bool,
+    out: Path | None,
+    epochs: int | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Run a training RECIPE, or go on with it where it was stopped. `cnnzoo recipes` lists them."""
+    from cnnzoo.data.datasets import fashion_mnist
+    from cnnzoo.recipes.loop import train as run_recipe
+    from cnnzoo.recipes.recipe import load_recipe
+
+    stated = load_recipe(recipe, **({"epochs": epochs} if epochs else {}))
+    sets = fashion_mnist(folder, download=download)
+    out = out or Path("runs") / f"{recipe}-seed{seed}"
+    run = run_recipe(stated, sets, out, seed=seed, device=device, progress=not as_json)
+    last = run.epochs[-1]
+    if as_json:
+        _print_json(asdict(last) | {"folder": str(run.folder)})
+        return
+    console = _console()
+    console.print(f"test accuracy {last.test_accuracy:.4f} after {last.epoch} epochs")
+    for quantity, value in stated.published.items():
+        console.print(f"published {quantity}: {value}")
+    console.print(f"weights: {run.folder / 'model.safetensors'}", soft_wrap=True)
+
+
+@main.command()
+@json_option
+def recipes(as_json: bool) -> None:
+    """Show the training recipes."""
+    from cnnzoo.recipes.recipe import list_recipes, load_recipe
+
+    known = [load_recipe(name) for name in list_recipes()]
+    if as_json:
+        _print_json([asdict(recipe) for recipe in known])
+        return
+    _print_table(
+        ("recipe", "network", "epochs", "what it is"), ((r.name, r.network, str(r.epochs), r.title) for r in known)
+    )
+
+
+@main.command()
+@click.option(
+    "--out", default="feature_maps.png", show_default=True, type=click.Path(path_type=Path), help="The picture written."
+)
+def demo(out: Path) -> None:
+    """Classify ten real pictures with the LeNet-5 of 1998, and draw what it sees."""
+    from cnnzoo.demo import run
+
+    run(_console(), out)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    import cnnzoo
+
+    spec = cnnzoo.spec(name)
+    model = cnnzoo.create(spec.name, device="meta")
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "summary": spec.summary,
+        "input_shape": spec.input_shape,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "classic": spec.has_classic,
+        "weights": spec.checkpoints,
+    }
+
+
+def _create(name: str, classic: bool, settings: Iterable[str]) -> Any:
+    import cnnzoo
+
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise OptionError(f"--set {setting}: expected KEY=VALUE")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value  # a bare word is a string
+    return cnnzoo.create(cnnzoo.spec(name).name, device="meta", **options)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.lower().split("x")
+    if not all(size.isdigit() and int(size) for size in sizes):
+        raise OptionError(f"--input {text}: expected sizes joined by x, such as 3x224x224")
+    return tuple(int(size) for size in sizes)
+
+
+def _console():
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Pictures from files, in the terminal, and the ten that come with cnnzoo."""
+
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnzoo.errors import DataError
+from cnnzoo.registry import read_table
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+SHADES = " .:-=+*#%@"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture that comes with cnnzoo, and the name of its class."""
+
+    picture: "Image"
+    label: str
+
+
+def open_picture(path: Path | str) -> "Image":
+    """A picture as PIL reads it.
+
+    Raises:
+        DataError: there is no such file, or it is not a picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except FileNotFoundError:
+        raise DataError(f"open_picture: there is no file {path}") from None
+    except UnidentifiedImageError:
+        raise DataError(f"open_picture: {path} is not a picture that PIL knows") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"open_picture: {path} cannot be read: {error}") from None
+    return picture
+
+
+def class_names(data: str) -> tuple[str, ...]:
+    """The names of a data set's classes, in the order of its labels."""
+    return tuple(read_table("data/classes.toml")[data])
+
+
+def samples() -> list[Sample]:
+    """Ten pictures of Fashion-MNIST, 28x28 and grey: the first test picture of each class."""
+    names = class_names("fashion_mnist")
+    with as_file(files("cnnzoo").joinpath("data/samples")) as folder:
+        paths = sorted(folder.glob("*.png"))
+        return [Sample(open_picture(path), names[int(path.name[0])]) for path in paths]
+
+
+def drawn(image: "Tensor") -> str:
+    """A grey uint8 image (H, W) as text, two rows of pixels to a line, for the terminal."""
+    height, width = image.shape
+    pairs = image[: height // 2 * 2].view(height // 2, 2, width).float().mean(1)
+    levels = (pairs / 256 * len(SHADES)).int().tolist()
+    return "\n".join("".join(SHADES[level] for level in line) for line in levels)

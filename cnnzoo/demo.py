@@ -1,0 +1,75 @@
+"""The demonstration: the LeNet-5 of 1998 classifies ten real pictures, and shows what it sees."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cnnzoo.chain import CNN
+from cnnzoo.data.pictures import drawn, samples
+from cnnzoo.predict import classify
+from cnnzoo.shapes.summary import summary
+from cnnzoo.zoo import load_pretrained
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.console import Console
+
+LAYERS = ("c1", "s2", "c3", "s4")
+ZOOM = 3
+
+
+def run(console: "Console", out: Path) -> None:
+    """Print pictures, scores and the layer table, and write the feature maps of the first picture to `out`."""
+    from rich.columns import Columns
+    from rich.panel import Panel
+    from rich.table import Table
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    model = load_pretrained("lenet5", classic=True)
+    shown = samples()
+    guesses = classify(model, [sample.picture for sample in shown])
+
+    panels = []
+    columns = ("picture", "LeNet-5 says", "", "distance", "next nearest", "distance")
+    table = Table(*columns, title="Squared distances of F6 to the codes of the classes", title_justify="left")
+    for sample, (best, second, *_) in zip(shown, guesses, strict=True):
+        text = drawn(pil_to_tensor(sample.picture)[0])
+        panels.append(Panel(text, title=sample.label, expand=False))
+        mark = "right" if best.label == sample.label else "wrong"
+        table.add_row(sample.label, best.label, mark, f"{-best.score:.1f}", second.label, f"{-second.score:.1f}")
+    console.print(Columns(panels))
+    console.print(table)
+    hits = sum(best.label == sample.label for sample, (best, *_) in zip(shown, guesses, strict=True))
+    console.print(f"{hits} of {len(shown)} right; on all 10,000 test pictures {model.checkpoint.accuracy:.1%}\n")
+    console.print(summary(model))
+    feature_maps(model, model.checkpoint.transforms()(shown[0].picture).unsqueeze(0)).save(out)
+    console.print(f"wrote the maps of {', '.join(LAYERS)} for the first picture to {out}", soft_wrap=True)
+
+
+@torch.inference_mode()
+def feature_maps(model: CNN, image: Tensor) -> "Image":
+    """The maps of the first layers as one picture: a row for the input, and rows for each layer."""
+    from PIL import Image, ImageDraw
+    from torchvision.transforms.v2.functional import to_pil_image
+    from torchvision.utils import make_grid
+
+    rows = [("input", image[0, 0].unsqueeze(0))]
+    for name, layer in model.named_children():
+        image = layer(image)
+        if name in LAYERS:
+            rows.append((name, image[0]))
+    grids = []
+    for name, maps in rows:
+        grid = make_grid(maps.unsqueeze(1), nrow=8, normalize=True, scale_each=True, pad_value=1.0)
+        picture = to_pil_image(grid)
+        grids.append((name, picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)))
+    width = max(grid.width for _, grid in grids) + 60
+    sheet = Image.new("RGB", (width, sum(grid.height + 10 for _, grid in grids)), "white")
+    top = 0
+    for name, grid in grids:
+        ImageDraw.Draw(sheet).text((8, top + grid.height // 2 - 6), name, fill="black")
+        sheet.paste(grid, (55, top))
+        top += grid.height + 10
+    return sheet

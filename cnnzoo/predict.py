@@ -1,0 +1,62 @@
+"""Classifying pictures with a network that has weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cnnzoo.chain import CNN
+from cnnzoo.errors import CheckpointError
+from cnnzoo.registry import spec
+from cnnzoo.zoo import load_pretrained
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class with its score, and its share of the probability (the softmax of the scores)."""
+
+    label: str
+    score: float
+    share: float
+
+
+def load(name: str, checkpoint: str | None, classic: bool) -> CNN:
+    """A network with weights, for names that are known at run time only."""
+    base, _, tag = name.partition(".")
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    model = load_pretrained(spec(base).name, checkpoint=checkpoint or tag or None, **options)
+    assert isinstance(model, CNN)
+    return model
+
+
+@torch.inference_mode()
+def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -> list[list[Guess]]:
+    """For each picture every class, the likeliest first.
+
+    Args:
+        model: from `load_pretrained`.
+        pictures: of any size.
+        invert: swap black and white first.
+
+    Raises:
+        CheckpointError: the network's weights do not say how its pictures are prepared.
+    """
+    if model.checkpoint is None:
+        raise CheckpointError(
+            "classify: a weights file alone does not say how to prepare pictures; use a checkpoint's tag"
+        )
+    from PIL import ImageOps
+
+    prepare = model.checkpoint.transforms()
+    turned = [ImageOps.invert(picture.convert("RGB")) if invert else picture for picture in pictures]
+    scores = model(torch.stack([prepare(picture) for picture in turned]))
+    shares = scores.softmax(1)
+    results = []
+    for score, share in zip(scores, shares, strict=True):
+        order = score.argsort(descending=True).tolist()
+        results.append([Guess(model.checkpoint.classes[i], score[i].item(), share[i].item()) for i in order])
+    return results
