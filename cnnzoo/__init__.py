@@ -37,4 +37,4 @@ def __dir__() -> list[str]:
 
 
 def _is_public(name: str, value: object) -> bool:
-    return name == "initialization" or not isinstance(value, ModuleType)
+    return name in ("initialization", "nn") or not isinstance(value, ModuleType)

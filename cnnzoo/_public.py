@@ -1,6 +1,7 @@
 """The public names; `cnnzoo` shows them as its own and imports this file when the first of them is used."""
 
 from cnnzoo import initialization as initialization
+from cnnzoo import nn as nn
 from cnnzoo.anatomy import freeze as freeze
 from cnnzoo.anatomy import layers as layers
 from cnnzoo.anatomy import parameters as parameters

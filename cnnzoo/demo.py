@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LAYERS = ("c1", "s2", "c3", "s4")
-ZOOM = 3
+MAP_PIXELS = 84  # about how large a map is drawn
 
 
 def run(console: "Console", out: Path) -> None:
@@ -62,9 +62,10 @@ def feature_maps(model: CNN, image: Tensor) -> "Image":
             rows.append((name, image[0]))
     grids = []
     for name, maps in rows:
-        grid = make_grid(maps.unsqueeze(1), nrow=8, normalize=True, scale_each=True, pad_value=1.0)
-        picture = to_pil_image(grid)
-        grids.append((name, picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)))
+        zoom = MAP_PIXELS // maps.shape[1]
+        large = maps.unsqueeze(1).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+        grid = make_grid(large, nrow=8, normalize=True, scale_each=True, pad_value=1.0)
+        grids.append((name, to_pil_image(grid)))
     width = max(grid.width for _, grid in grids) + 60
     sheet = Image.new("RGB", (width, sum(grid.height + 10 for _, grid in grids)), "white")
     top = 0
