@@ -7,11 +7,11 @@ They are from Chinese and English course material of 2017 to 2021; `papers/tutor
 from collections.abc import Sequence
 from functools import partial
 
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from cnnzoo.chain import CNN
 from cnnzoo.errors import OptionError
-from cnnzoo.initialization import normal
+from cnnzoo.initialization import Layers, normal, torch_default
 from cnnzoo.nn import BasicBlock
 from cnnzoo.registry import Paper, register
 from cnnzoo.shapes.formula import output_size
@@ -36,6 +36,14 @@ def named(**layers: nn.Module) -> nn.Sequential:
     for name, layer in layers.items():
         part.add_module(name, layer)
     return part
+
+
+def xavier_weights(layers: Layers, generator: Generator | None = None) -> None:
+    """As textbooks do after `nn.init.xavier_uniform_(layer.weight)`: the biases stay as torch draws them."""
+    torch_default(layers, generator)
+    for layer in layers:
+        assert isinstance(layer.weight, Tensor)
+        nn.init.xavier_uniform_(layer.weight, generator=generator)
 
 
 @register(PAPER, input_shape=(3, 32, 32))
@@ -140,7 +148,7 @@ def tutorial_lenet5_sigmoid(*, num_classes: int = 10, in_channels: int = 1) -> C
         input_shape=(in_channels, 28, 28),
         head=("fc3", 84),
         num_classes=num_classes,
-        recipe="glorot2010",
+        recipe=xavier_weights,
     )
 
 
