@@ -14,27 +14,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from cnnzoo._public import *  # noqa: F403
+else:  # the names are imported on first use: `cnnzoo --help` need not wait for torch
 
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        public = importlib.import_module("cnnzoo._public")
+        if name not in vars(public):
+            from cnnzoo.errors import unknown
 
-# The names are imported on first use: `cnnzoo --help` need not wait for torch.
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    public = importlib.import_module("cnnzoo._public")
-    if name not in vars(public):
-        from cnnzoo.errors import unknown
-
-        raise AttributeError(str(unknown("cnnzoo", "name", name, __dir__())))
-    value = vars(public)[name]
-    globals()[name] = value
-    return value
+            raise AttributeError(str(unknown("cnnzoo", "name", name, __dir__())))
+        value = globals()[name] = vars(public)[name]
+        return value
 
 
 def __dir__() -> list[str]:
-    public = importlib.import_module("cnnzoo._public")
-    names = (name for name, value in vars(public).items() if not name.startswith("_") and _is_public(name, value))
-    return sorted({*names, "__version__"})
-
-
-def _is_public(name: str, value: object) -> bool:
-    return name in ("initialization", "nn") or not isinstance(value, ModuleType)
+    public = vars(importlib.import_module("cnnzoo._public"))
+    modules = {name for name, value in public.items() if isinstance(value, ModuleType)} - {"initialization", "nn"}
+    return sorted({name for name in public if not name.startswith("_")} - modules | {"__version__"})

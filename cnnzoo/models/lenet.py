@@ -45,6 +45,7 @@ DIGIT_CODES = """
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 """
 
+Codes = Tensor | Sequence[Sequence[float]]
 Activation = Literal["tanh", "relu", "sigmoid"]
 Pool = Literal["avg", "max"]
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "scaled tanh": ScaledTanh}
@@ -101,7 +102,7 @@ class LeNet5(CNN):
         )
         self.num_classes = num_classes
 
-    def reset_classifier(self, num_classes: int, codes: Tensor | None = None) -> None:
+    def reset_classifier(self, num_classes: int, codes: Codes | None = None) -> None:
         """Replace the last layer; the RBF layer of `classic=True` needs `codes`, (num_classes, 84)."""
         if self.config is None or not self.config.classic:
             return super().reset_classifier(num_classes)
@@ -122,7 +123,7 @@ def lenet5(
     activation: Activation | None = None,
     pool: Pool | None = None,
     connections: ConnectionTable | Literal["dense"] | None = None,
-    codes: Tensor | None = None,
+    codes: Codes | None = None,
 ) -> LeNet5:
     """LeNet-5 for 28x28 pictures, dense and with a linear output; `classic=True` is the network of 1998.
 
@@ -212,17 +213,18 @@ def digit_codes() -> Tensor:
     return torch.tensor(pixels, device="cpu")
 
 
-def _codes(num_classes: int, codes: Tensor | None, operation: str) -> Tensor:
+def _codes(num_classes: int, codes: Codes | None, operation: str) -> Tensor:
     if codes is None and num_classes == 10:
         return digit_codes()
-    if codes is None or tuple(codes.shape) != (num_classes, 84):
-        got = "none" if codes is None else f"codes of shape {tuple(codes.shape)}"
+    given = None if codes is None else torch.as_tensor(codes, device="cpu")
+    if given is None or tuple(given.shape) != (num_classes, 84):
+        got = "none" if given is None else f"codes of shape {tuple(given.shape)}"
         raise OptionError(
             f"{operation}: {num_classes} classes with classic=True need codes= of shape ({num_classes}, 84), a bitmap "
             f"of 12 rows of 7 pixels in +1 and -1 for each class; got {got}. The paper has codes for ten digits only; "
             f"classic=False takes any number of classes"
         )
-    return codes
+    return given
 
 
 def _choice(option: str, value: str, choices: Sequence[str]) -> None:

@@ -193,8 +193,13 @@ def _warn_once(operation: str) -> None:
     )
 
 
-def trace(model: nn.Module, input_shape: Sequence[int], operation: str = "infer_shapes") -> list[LayerShape]:
-    """Every module that ran, containers included, in the order in which they finished."""
+def trace(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    operation: str = "infer_shapes",
+    only: Callable[[nn.Module], bool] | None = None,
+) -> list[LayerShape]:
+    """Every module that ran (or `only` some), containers included, in the order in which they finished."""
     run = Trace()
     thread = threading.get_ident()  # the hooks see the modules of every thread
 
@@ -227,22 +232,31 @@ def trace(model: nn.Module, input_shape: Sequence[int], operation: str = "infer_
     counted: set[nn.Module] = set()
     layers = []
     for module, before, after, macs in run.calls:
-        own: Any = getattr(module, "macs", None)
-        params = 0 if module in counted else sum(p.numel() for p in module.parameters(recurse=False))
-        counted.add(module)
-        shape = tuple(after.shape[1:])
+        if only is not None and not only(module):
+            continue
+        own: Any = getattr(type(module), "macs", None)
+        shape = after.shape[1:]
         layers.append(
             LayerShape(
                 name=names.get(module, ""),
                 kind=type(module).__name__,
-                input_shape=tuple(before.shape[1:]),
+                input_shape=before.shape[1:],
                 output_shape=shape,
-                params=params,
-                macs=macs if own is None else own(shape),
+                params=0 if module in counted else _own_parameters(module),
+                macs=macs if own is None else own(module, shape),
                 receptive_field=after.field,
             )
         )
+        counted.add(module)
     return layers
+
+
+def _own_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module._parameters.values() if p is not None)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not module._modules
 
 
 def infer_shapes(model: nn.Module, input_shape: Sequence[int]) -> list[LayerShape]:
@@ -259,8 +273,7 @@ def infer_shapes(model: nn.Module, input_shape: Sequence[int]) -> list[LayerShap
         ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
             numbers in it, and says which input works.
     """
-    leaves = {name for name, module in model.named_modules() if not any(module.children())}
-    return [layer for layer in trace(model, input_shape) if layer.name in leaves]
+    return trace(model, input_shape, only=_is_leaf)
 
 
 def check(model: nn.Module, input_shape: Sequence[int]) -> None:

@@ -1,0 +1,1 @@
+"""What cnnzoo claims about speed and accuracy, measured: `python -m benchmarks --help`."""

@@ -1,0 +1,20 @@
+"""The command line: one command for each measurement."""
+
+import click
+
+from benchmarks.accuracy import accuracy
+from benchmarks.c3 import c3
+from benchmarks.imports import imports
+from benchmarks.shapes import shapes
+
+
+@click.group()
+def main() -> None:
+    """Measure what cnnzoo claims. Times are compared, not quoted: read the ratios."""
+
+
+for command in (imports, c3, shapes, accuracy):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,74 @@
+"""Test accuracy on Fashion-MNIST: of the bundled weights, and of the textbook's own training run."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import click
+from rich.table import Table
+
+import cnnzoo
+from benchmarks.harness import Environment, Report, Target, reporting
+from cnnzoo.data.datasets import ImageSet, fashion_mnist
+from cnnzoo.recipes import loop
+from cnnzoo.recipes.recipe import load_recipe
+
+SEEDS = (0, 1, 2)
+# Half a unit of the table's last digit, five pictures of 10,000: processors round differently.
+ROUNDING = 0.0005
+
+
+@click.command()
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder with Fashion-MNIST's files.")
+@click.option("--textbook", is_flag=True, help="Also train the textbook's network as it does, with three seeds.")
+@reporting
+def accuracy(data: Path | None, textbook: bool, report: Report) -> None:
+    """Test accuracy on Fashion-MNIST."""
+    sets = fashion_mnist(data)
+    measured, targets = bundled(sets)
+    if textbook:
+        more, target = trained(sets)
+        measured |= more
+        targets.append(target)
+    table = Table("weights", "test accuracy", title="accuracy")
+    lines = []
+    for case, share in measured.items():
+        table.add_row(case, f"{share:.4f}")
+        line = {"name": "accuracy", "case": case, "test_accuracy": share}
+        lines.append(line | {"environment": asdict(Environment.here())})
+    report.conclude("accuracy", table, lines, targets)
+
+
+def bundled(sets: dict[str, ImageSet]) -> tuple[dict[str, float], list[Target]]:
+    """Both LeNet-5s with the weights that come with cnnzoo; they must be as good as their table says."""
+    measured, targets = {}, []
+    for model in (cnnzoo.load_pretrained("lenet5"), cnnzoo.load_pretrained("lenet5", classic=True)):
+        name = f"lenet5.{model.checkpoint.tag}"
+        measured[name] = on_test_set(model, sets["test"])
+        stated = model.checkpoint.accuracy
+        targets.append(Target(f"{name}, stated {stated:.4f}", measured[name], at_least=stated - ROUNDING))
+    return measured, targets
+
+
+def on_test_set(model: cnnzoo.CNN, test: ImageSet) -> float:
+    """The share of the test pictures that a network with its weights gets right."""
+    return loop.accuracy(model, model.checkpoint.transforms()(test.images), test.labels)
+
+
+def trained(sets: dict[str, ImageSet], **changes: Any) -> tuple[dict[str, float], Target]:
+    """The textbook's run with each seed, and the mean, which should reach what the textbook prints.
+
+    Args:
+        sets: pictures to train and to test on.
+        **changes: other values for fields of the recipe.
+    """
+    recipe = load_recipe("fashion_textbook", **changes)
+    measured = {}
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as folder:
+            run = loop.train(recipe, sets, folder, seed=seed)
+        measured[f"textbook, seed {seed}"] = run.epochs[-1].test_accuracy
+    average = measured["textbook, mean"] = mean(measured.values())
+    return measured, Target("textbook, mean of three seeds", average, at_least=recipe.published["test_accuracy"])

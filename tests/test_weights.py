@@ -1,0 +1,178 @@
+"""Weights: the bundled ones, files, and files that are not what they should be."""
+
+import hashlib
+import json
+import struct
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+import cnnzoo
+from cnnzoo.checkpoints.files import read_weights, write_weights
+from cnnzoo.checkpoints.load import checkpoints
+from cnnzoo.data.pictures import samples
+
+BUNDLED = [(name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name)]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A file of a LeNet-5 of 1998 with two codes."""
+    model = cnnzoo.create("lenet5", classic=True, num_classes=2, codes=torch.eye(2, 84), seed=0)
+    write_weights(model, tmp_path / "two.safetensors")
+    return tmp_path / "two.safetensors"
+
+
+@pytest.mark.parametrize(("name", "checkpoint"), BUNDLED, ids=lambda value: getattr(value, "tag", value))
+def test_bundled_weights(name: str, checkpoint) -> None:
+    resource = files("cnnzoo.checkpoints.bundled").joinpath(checkpoint.file)
+    content = resource.read_bytes()
+    assert len(content) <= 300_000
+    assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
+    assert checkpoint.license
+    assert checkpoint.data
+    assert 0.5 < checkpoint.accuracy < 1
+    model = cnnzoo.load_pretrained(cnnzoo.spec(name).name, checkpoint=checkpoint.tag)
+    assert not model.training
+    assert model.checkpoint == checkpoint
+    assert len(checkpoint.classes) == model.num_classes
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("classic", [False, True])
+def test_bundled_lenet5_classifies_the_ten_pictures(classic: bool) -> None:
+    model = cnnzoo.load_pretrained("lenet5", classic=classic)
+    prepare = model.checkpoint.transforms()
+    shown = samples()
+    scores = model(torch.stack([prepare(sample.picture) for sample in shown]))
+    said = [model.checkpoint.classes[i] for i in scores.argmax(1).tolist()]
+    assert [sample.label for sample in shown] == list(model.checkpoint.classes)
+    assert sum(a == sample.label for a, sample in zip(said, shown, strict=True)) >= 9
+
+
+def test_classic_pictures_are_normalised_as_the_paper_says() -> None:
+    prepare = cnnzoo.load_pretrained("lenet5", classic=True).checkpoint.transforms()
+    picture = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    picture[0, 0, 0] = 255
+    prepared = prepare(picture)
+    assert prepared.shape == (1, 32, 32)
+    assert prepared[0, 0, 0].item() == pytest.approx(-0.1)  # background, padding too
+    assert prepared[0, 2, 2].item() == pytest.approx(1.175)
+
+
+def test_tag_implies_its_options() -> None:
+    model = cnnzoo.load_pretrained("lenet5.classic_fashion_mnist")
+    assert model.config.classic
+    assert isinstance(model.output, cnnzoo.nn.RBFOutput)
+
+
+def test_device_and_dtype() -> None:
+    model = cnnzoo.load_pretrained("lenet5", classic=True, dtype=torch.float64)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert model(torch.zeros(1, 1, 32, 32, dtype=torch.float64)).shape == (1, 10)
+    assert cnnzoo.load_pretrained("lenet5", device="meta").c1.weight.is_meta
+
+
+def test_loaded_weights_can_be_trained() -> None:
+    model = cnnzoo.load_pretrained("lenet5").train()
+    model(torch.randn(2, 1, 28, 28)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    again = cnnzoo.load_pretrained("lenet5")
+    assert not torch.equal(model.c1.weight, again.c1.weight)  # and the file is as it was
+
+
+def test_file_says_what_it_holds(saved: Path) -> None:
+    model = cnnzoo.load_pretrained(saved)
+    assert model.config.options["num_classes"] == 2
+    assert torch.equal(model.output.codes, torch.eye(2, 84))
+    fresh = cnnzoo.create("lenet5", classic=True, num_classes=2, codes=torch.eye(2, 84), seed=0).eval()
+    images = torch.randn(3, 1, 32, 32)
+    assert torch.equal(model(images), fresh(images))
+    assert saved.stat().st_mode & 0o777 == 0o644
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_file_for_a_named_network(saved: Path) -> None:
+    codes = torch.zeros(2, 84)
+    model = cnnzoo.load_pretrained("lenet5", classic=True, num_classes=2, codes=codes, checkpoint=saved)
+    assert torch.equal(model.output.codes, torch.eye(2, 84))
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_weights(cnnzoo.lenet5(), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 100, 1000, -1])
+def test_truncated_file(saved: Path, keep: int) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[:keep])
+    with pytest.raises(cnnzoo.CheckpointError, match=r"two\.safetensors \(\d+ bytes\) is not a whole safetensors file"):
+        cnnzoo.load_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"name": "lenet5", "options": "{"}, "does not say what network it holds"),
+        ({"name": "lenet5"}, r"does not say what network it holds; name it: load_pretrained\(name, checkpoint="),
+        ({"name": "lenet5", "options": "[1]"}, "holds options that are not a table"),
+    ],
+)
+def test_file_with_a_bad_header(tmp_path: Path, header: dict[str, str], message: str) -> None:
+    path = tmp_path / "a.safetensors"
+    text = json.dumps({"__metadata__": header}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(cnnzoo.CheckpointError, match=message):
+        cnnzoo.load_pretrained(path)
+
+
+def test_file_that_names_what_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for name, options, kind in (("lenet7", "{}", cnnzoo.UnknownNameError), ("lenet5", '{"a": 1}', cnnzoo.OptionError)):
+        text = json.dumps({"__metadata__": {"name": name, "options": options}}).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text)
+        with pytest.raises(kind, match="lenet5"):
+            cnnzoo.load_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda p: cnnzoo.load_pretrained("lenet5", num_classes=7), cnnzoo.CheckpointError, r"no weights of lenet5 with num_classes=7"),
+        (lambda p: cnnzoo.load_pretrained("convnet"), cnnzoo.CheckpointError, r"no weights of convnet with its default arguments$"),
+        (lambda p: cnnzoo.load_pretrained("lenet5.mnist"), cnnzoo.UnknownNameError, r"unknown checkpoint 'mnist': known: fashion_mnist, classic"),
+        (lambda p: cnnzoo.load_pretrained("lenet5.classic_fashion_mnist", classic=False), cnnzoo.CheckpointError, r"was made with classic=True; got classic=False"),
+        (lambda p: cnnzoo.load_pretrained("lenet5", dropout=1), cnnzoo.OptionError, r"load_pretrained: lenet5: unknown option 'dropout'"),
+        (lambda p: cnnzoo.load_pretrained(Path("no/such.safetensors")), cnnzoo.CheckpointError, r"there is no file no/such\.safetensors"),
+        (lambda p: cnnzoo.load_pretrained("convnet", checkpoint=p), cnnzoo.CheckpointError, r"holds weights of lenet5, not of convnet"),
+        (lambda p: cnnzoo.load_pretrained("lenet5", checkpoint=p), cnnzoo.CheckpointError, r"does not fit LeNet5 in \d+ of 10 tensors: .*missing: output\.bias \(10,\)"),
+        (lambda p: cnnzoo.load_pretrained("lenet5", classic=True, checkpoint=p), cnnzoo.CheckpointError, r"shape of output\.codes: \(2, 84\) in the file, \(10, 84\) in the network"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit(saved: Path, call, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call(saved)
+
+
+def test_wrong_dtype(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.int() for name, tensor in cnnzoo.lenet5().state_dict().items()}
+    save_file(state, tmp_path / "ints.safetensors")
+    with pytest.raises(cnnzoo.CheckpointError, match=r"dtype of c1\.bias: torch\.int32 in the file, torch\.float32"):
+        cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "ints.safetensors")
+
+
+def test_reading_gives_what_was_written(saved: Path) -> None:
+    tensors, metadata = read_weights(saved)
+    assert metadata["name"] == "lenet5"
+    assert json.loads(metadata["options"])["classic"] is True
+    assert tensors["c3.weight"].shape == (60, 5, 5)
