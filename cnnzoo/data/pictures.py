@@ -32,8 +32,9 @@ def open_picture(path: Path | str) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        picture = Image.open(path)
-        picture.load()
+        with open(path, "rb") as file:
+            picture = Image.open(file)
+            picture.load()
     except FileNotFoundError:
         raise DataError(f"open_picture: there is no file {path}") from None
     except UnidentifiedImageError:

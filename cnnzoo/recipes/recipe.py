@@ -88,7 +88,8 @@ class Recipe:
         """The factor on the peak learning rate after `progress` epochs."""
         if progress < self.warmup:
             return progress / self.warmup
-        return SCHEDULES[self.schedule]((progress - self.warmup) / (self.epochs - self.warmup))
+        rest = self.epochs - self.warmup
+        return SCHEDULES[self.schedule]((progress - self.warmup) / rest if rest > 0 else 0.0)
 
     def augmented(self, images: Tensor, background: float, generator: torch.Generator) -> Tensor:
         """A batch of images (N, C, H, W) as training sees it: each picture changed on its own."""

@@ -1,0 +1,163 @@
+"""The command line as its user sees it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from test_data import write_idx_folder
+
+import cnnzoo
+from cnnzoo.cli import main
+from cnnzoo.data.pictures import samples
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def fine(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Path:
+    samples()[9].picture.save(tmp_path / "boot.png")
+    return tmp_path / "boot.png"
+
+
+def test_list() -> None:
+    text = fine("list", "lenet*")
+    assert "lenet5" in text
+    assert "61,706" in text
+    assert "captcha" not in text
+    rows = json.loads(fine("list", "--json"))
+    assert [row["name"] for row in rows] == cnnzoo.list_models()
+    assert next(row for row in rows if row["name"] == "lenet5")["weights"] == list(cnnzoo.spec("lenet5").checkpoints)
+    assert json.loads(fine("list", "--blocks", "--json")) == []
+    assert [row["name"] for row in json.loads(fine("list", "--pretrained", "--json"))] == ["lenet5"]
+
+
+def test_show() -> None:
+    text = fine("show", "lenet5")
+    assert "Gradient-Based Learning" in text
+    assert "connections" in text
+    assert "fashion_mnist" in text
+    shown = json.loads(fine("show", "lenet5", "--json"))
+    assert shown["options"]["classic"] == "False"
+    assert shown["checkpoints"][0]["license"] == "MIT"
+
+
+def test_shapes() -> None:
+    assert "16x10x10" in fine("shapes", "lenet5", "--classic")
+    table = json.loads(fine("shapes", "convnet", "--set", "filters=[4, 8]", "--set", "image_size=[16, 16]", "--json"))
+    assert [layer["output_shape"] for layer in table["layers"] if layer["name"] == "pool2"] == [[8, 4, 4]]
+    assert "relu" in fine("shapes", "lenet5", "--set", "activation=relu")
+    assert "7x28x28" not in fine("shapes", "tutorial_cifar_lenet", "--input", "3x32x32")
+
+
+def test_verify() -> None:
+    assert "20 printed figures: 20 agree" in fine("verify", "lenet5", "--classic")
+    everything = json.loads(fine("verify", "--all", "--json"))
+    assert {one["name"] for one in everything} == set(cnnzoo.list_models())
+    assert all(one["ok"] for one in everything)
+
+
+def test_verify_fails_on_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = cnnzoo.spec("lenet5").paper.table["networks"][0]
+    monkeypatch.setitem(table["rows"][0], "parameters", 157)
+    result = run("verify", "lenet5", "--classic")
+    assert result.exit_code == 1
+    assert "DIFFERS" in result.output
+    assert "19 agree, 1 DIFFER" in result.output
+
+
+def test_predict(boot: Path) -> None:
+    assert "Ankle boot" in fine("predict", boot)
+    (result,) = json.loads(fine("predict", boot, "--classic", "--top", "2", "--json"))
+    assert result["classes"][0]["label"] == "Ankle boot"
+    assert len(result["classes"]) == 2
+    assert result["classes"][0]["share"] > 0.9
+    assert "Ankle boot" in fine("predict", boot, "--model", "lenet5.classic_fashion_mnist")
+
+
+def test_predict_inverted(boot: Path, tmp_path: Path) -> None:
+    from PIL import ImageOps
+
+    ImageOps.invert(Image.open(boot)).resize((112, 112)).save(tmp_path / "white.jpg")
+    assert "Ankle boot" in fine("predict", tmp_path / "white.jpg", "--invert", "--top", "1")
+
+
+def test_train_and_use_the_result(tmp_path: Path, boot: Path) -> None:
+    write_idx_folder(tmp_path, repeat=20)
+    arguments = ("train", "fashion_textbook", "--data", tmp_path, "--epochs", "1", "--out", tmp_path / "out")
+    last = json.loads(fine(*arguments, "--json"))
+    assert last["epoch"] == 1
+    assert 0 <= last["test_accuracy"] <= 1
+    assert "published test_accuracy: 0.852" in fine(*arguments)  # nothing left to do
+    model = cnnzoo.load_pretrained(tmp_path / "out" / "model.safetensors")
+    assert model.config.name == "tutorial_lenet5_sigmoid"
+
+
+def test_recipes() -> None:
+    assert "fashion_textbook" in fine("recipes")
+    assert len(json.loads(fine("recipes", "--json"))) >= 3
+
+
+def test_demo(tmp_path: Path) -> None:
+    text = fine("demo", "--out", tmp_path / "maps.png")
+    assert "10 of 10 right" in text
+    assert "Subsample" in text
+    with Image.open(tmp_path / "maps.png") as picture:
+        assert picture.width > 400
+        assert len(picture.getcolors(1 << 24)) > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "no.png"), "there is no file no.png"),
+        (("predict", "{text}"), "is not a picture that PIL knows"),
+        (("predict", "{boot}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
+        (("predict", "{boot}", "--checkpoint", "{truncated}"), "is not a whole safetensors file"),
+        (("predict", "{boot}", "--checkpoint", "imagenet"), "unknown checkpoint 'imagenet'"),
+        (("predict", "{boot}", "--model", "convnet"), "there are no weights of convnet"),
+        (("shapes", "lenet5", "--input", "3x28x28"), "takes 1 input channel(s), got 3"),
+        (("shapes", "lenet5", "--input", "1x8x8"), "The smallest input that works is 28x28"),
+        (("shapes", "lenet5", "--input", "large"), "expected sizes joined by x"),
+        (("shapes", "lenet5", "--set", "dropout=0.5"), "unknown option 'dropout'"),
+        (("shapes", "lenet5", "--set", "dropout"), "expected KEY=VALUE"),
+        (("shapes", "convnet", "--classic"), "convnet takes no classic="),
+        (("verify", "lenet"), "unknown network 'lenet'"),
+        (("show", "lenet"), "unknown network 'lenet'"),
+        (("list", "--family", "lenets"), "unknown family 'lenets': did you mean 'lenet'?"),
+        (("train", "mnist"), "unknown recipe 'mnist'"),
+        (("train", "fashion_textbook", "--data", "{folder}"), "nor folders train/ and test/"),
+        (("demo", "--out", "{folder}/no/maps.png"), "No such file or directory"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, boot: Path, arguments: tuple[str, ...], message: str) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "short.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    names = {"text": tmp_path / "text.png", "boot": boot, "truncated": tmp_path / "short.safetensors", "folder": empty}
+    result = run(*(argument.format(**names) for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert isinstance(result.exception, SystemExit)
+    assert list(empty.iterdir()) == []
+
+
+def test_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "cnnzoo.cli", "shapes", "lenet5", "--set", "dropout=1"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
