@@ -1,0 +1,38 @@
+# Two commands do everything, set-up included: `make demo` and `make test`. Both make and reuse .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint types docs stubs clean
+
+demo: .venv/installed
+	$(BIN)/cnnzoo demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/installed
+	$(BIN)/pyright
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
+
+# The types of `create` and `load_pretrained`, after a network was added or its arguments changed.
+stubs: .venv/installed
+	$(BIN)/python -m cnnzoo._stubs
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,bench,captcha,onnx]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist site .pytest_cache .ruff_cache .hypothesis
