@@ -119,30 +119,11 @@ def _operator(name: str) -> Callable[..., Any]:
     return lambda self, *args: self.__torch_function__(member, (), (self, *args), {})
 
 
-for _name in (
-    *(
-        "__add__",
-        "__radd__",
-        "__iadd__",
-        "__sub__",
-        "__rsub__",
-        "__mul__",
-        "__rmul__",
-        "__truediv__",
-        "__rtruediv__",
-    ),
-    *(
-        "__pow__",
-        "__matmul__",
-        "__rmatmul__",
-        "__neg__",
-        "__getitem__",
-        "__gt__",
-        "__lt__",
-        "__ge__",
-        "__le__",
-    ),
-):
+_OPERATORS = """
+__add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __matmul__ __rmatmul__
+__neg__ __getitem__ __gt__ __lt__ __ge__ __le__
+"""
+for _name in _OPERATORS.split():
     setattr(ShapeProbe, _name, _operator(_name))
 
 

@@ -32,6 +32,12 @@ def rule(*functions: Callable[..., Any]):
     return decorate
 
 
+def named(names: str) -> set[Callable[..., Any]]:
+    """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, or as methods."""
+    owners = (torch, F, torch.Tensor)
+    return {getattr(owner, name) for name in names.split() for owner in owners if hasattr(owner, name)}
+
+
 def shown(shape: Sequence[int]) -> str:
     """A shape as papers print it, without the batch: 64x56x56."""
     return "x".join(map(str, shape[1:])) or "a number"
@@ -162,73 +168,22 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, *
 
 
 @rule(
-    *(
-        torch.relu,
-        torch.relu_,
-        F.relu,
-        F.relu_,
-        F.relu6,
-        F.hardtanh,
-        F.leaky_relu,
-        F.elu,
-        F.selu,
-        F.celu,
-        F.gelu,
-    ),
-    *(
-        F.silu,
-        F.mish,
-        F.hardswish,
-        F.hardsigmoid,
-        F.softplus,
-        F.softsign,
-        F.logsigmoid,
-        F.threshold,
-        F.hardshrink,
-    ),
-    *(torch.tanh, torch.sigmoid, F.tanh, F.sigmoid, F.softmax, F.log_softmax, torch.softmax, torch.prelu),
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
-    *(
-        F.group_norm,
-        F.layer_norm,
-        F.instance_norm,
-        F.local_response_norm,
-        F.normalize,
-        torch.rms_norm,
-        F.rms_norm,
-    ),
-    *(
-        torch.exp,
-        torch.log,
-        torch.sqrt,
-        torch.rsqrt,
-        torch.abs,
-        torch.neg,
-        torch.square,
-        torch.clamp,
-        torch.clone,
-    ),
-    *(torch.Tensor.relu, torch.Tensor.relu_, torch.Tensor.tanh, torch.Tensor.sigmoid, torch.Tensor.softmax),
-    *(torch.Tensor.contiguous, torch.Tensor.detach, torch.Tensor.clone, torch.Tensor.requires_grad_),
-    *(
-        torch.Tensor.exp,
-        torch.Tensor.log,
-        torch.Tensor.sqrt,
-        torch.Tensor.rsqrt,
-        torch.Tensor.abs,
-        torch.Tensor.neg,
-    ),
-    *(torch.Tensor.square, torch.Tensor.clamp, torch.Tensor.clamp_, torch.Tensor.__neg__),
+    *named(
+        "relu relu_ relu6 hardtanh leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid softplus softsign "
+        "logsigmoid threshold hardshrink tanh sigmoid softmax log_softmax prelu dropout dropout1d dropout2d dropout3d "
+        "alpha_dropout feature_alpha_dropout group_norm layer_norm instance_norm local_response_norm normalize "
+        "rms_norm exp log sqrt rsqrt abs neg __neg__ square clamp clamp_ clone contiguous detach requires_grad_"
+    )
 )
 def elementwise(x, *args, **kwargs):
     return x
 
 
 @rule(
-    *(getattr(torch.Tensor, name) for base in ("add", "sub", "mul", "div") for name in (base, f"{base}_")),
-    *(getattr(torch.Tensor, f"__{op}{base}__") for base in ("add", "sub", "mul") for op in ("", "r", "i")),
-    *(torch.Tensor.__truediv__, torch.Tensor.__rtruediv__, torch.Tensor.__itruediv__, torch.Tensor.__pow__),
-    *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.maximum, torch.minimum, torch.Tensor.pow),
+    *named(
+        "add add_ __add__ __radd__ __iadd__ sub sub_ __sub__ __rsub__ __isub__ mul mul_ __mul__ __rmul__ __imul__ "
+        "div div_ __truediv__ __rtruediv__ __itruediv__ pow __pow__ maximum minimum"
+    )
 )
 def combine(a, b, **kwargs):
     probes = [v for v in (a, b) if hasattr(v, "field")]
@@ -281,92 +236,12 @@ def attention(query, key, value, embed_dim, num_heads, in_proj_weight, *args, **
 
 
 ON_META.update(
-    getattr(owner, name)
-    for owner in (torch, torch.Tensor, F)
-    for name in (
-        *(
-            "view",
-            "view_as",
-            "reshape",
-            "reshape_as",
-            "permute",
-            "transpose",
-            "swapaxes",
-            "squeeze",
-            "unsqueeze",
-            "t",
-        ),
-        *(
-            "expand",
-            "expand_as",
-            "repeat",
-            "tile",
-            "roll",
-            "chunk",
-            "split",
-            "unbind",
-            "unflatten",
-            "narrow",
-            "select",
-        ),
-        *(
-            "mean",
-            "sum",
-            "amax",
-            "amin",
-            "norm",
-            "max",
-            "min",
-            "var",
-            "std",
-            "argmax",
-            "topk",
-            "stack",
-            "flip",
-        ),
-        *(
-            "matmul",
-            "bmm",
-            "baddbmm",
-            "einsum",
-            "interpolate",
-            "pixel_shuffle",
-            "pixel_unshuffle",
-            "channel_shuffle",
-        ),
-        *(
-            "scaled_dot_product_attention",
-            "unfold",
-            "fold",
-            "to",
-            "float",
-            "half",
-            "type",
-            "bool",
-            "masked_fill",
-        ),
-        *(
-            "new_zeros",
-            "new_ones",
-            "new_empty",
-            "new_full",
-            "zeros_like",
-            "ones_like",
-            "empty_like",
-            "rand_like",
-        ),
-        *(
-            "__getitem__",
-            "__matmul__",
-            "__rmatmul__",
-            "__gt__",
-            "__lt__",
-            "__ge__",
-            "__le__",
-            "__eq__",
-            "index_select",
-        ),
-        *("lp_pool2d", "bernoulli", "type_as", "size"),
+    named(
+        "view view_as reshape reshape_as permute transpose swapaxes squeeze unsqueeze t expand expand_as repeat tile "
+        "roll chunk split unbind unflatten narrow select stack flip __getitem__ index_select masked_fill unfold fold "
+        "mean sum amax amin norm max min var std argmax topk lp_pool2d interpolate pixel_shuffle pixel_unshuffle "
+        "channel_shuffle matmul __matmul__ __rmatmul__ bmm baddbmm einsum scaled_dot_product_attention "
+        "to type type_as float half bool size new_zeros new_ones new_empty new_full zeros_like ones_like empty_like "
+        "rand_like bernoulli __gt__ __lt__ __ge__ __le__ __eq__"
     )
-    if hasattr(owner, name)
 )
