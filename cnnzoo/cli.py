@@ -100,6 +100,8 @@ def show(name: str, as_json: bool) -> None:
     if entry["checkpoints"]:
         columns = ("tag", "options", "accuracy", "data", "license")
         _print_table(columns, ([str(one[column]) for column in columns] for one in entry["checkpoints"]))
+        for one in entry["checkpoints"]:
+            console.print(f"{one['tag']}: {one['card'].strip()}\n", markup=False, highlight=False)
 
 
 @main.command()

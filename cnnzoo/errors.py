@@ -50,14 +50,16 @@ class DataError(CnnzooError, ValueError):
 
 
 def unknown(operation: str, what: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
-    """The error for a name that is not in `known`: it offers the three nearest ones, or all when they are few."""
-    choices = list(known)
-    folded = {choice.lower(): choice for choice in choices}
-    near = [folded[hit] for hit in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    """The error for a name that is not in `known`."""
+    return UnknownNameError(f"{operation}: unknown {what} {name!r}: {suggestion(name, known)} {remedy}".rstrip())
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The answer to a misspelt name: the nearest known ones, or all of them when they are few."""
+    choices = {choice.lower(): choice for choice in known}
+    near = difflib.get_close_matches(name.lower(), choices, n=3, cutoff=0.6)
     if near:
-        hint = "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
-    elif len(choices) <= 12:
-        hint = ("known: " + ", ".join(choices) + ".") if choices else "there is none."
-    else:
-        hint = f"there are {len(choices)}, none of them similar."
-    return UnknownNameError(f"{operation}: unknown {what} {name!r}: {hint}" + (f" {remedy}" if remedy else ""))
+        return "did you mean " + " or ".join(repr(choices[hit]) for hit in near) + "?"
+    if len(choices) > 12:
+        return f"there are {len(choices)}, none of them similar."
+    return f"known: {', '.join(choices.values())}." if choices else "there is none."

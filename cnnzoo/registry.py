@@ -12,7 +12,7 @@ from typing import Any, Literal, NewType, ParamSpec, TypeVar
 from torch import nn
 
 from cnnzoo.construction import construct
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError, suggestion, unknown
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
@@ -120,10 +120,10 @@ class ModelSpec:
                 raise OptionError(
                     f"{operation}: {self.name} takes no classic=; it already is the network as its paper printed it"
                 )
-            try:
-                raise unknown(f"{operation}: {self.name}", "option", option, self.parameters)
-            except LookupError as error:
-                raise OptionError(f"{error} It takes {', '.join(self.parameters)}.") from None
+            raise OptionError(
+                f"{operation}: {self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
+                f"It takes {', '.join(self.parameters)}."
+            )
 
 
 def register(

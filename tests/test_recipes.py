@@ -125,8 +125,13 @@ def test_failed_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
 
 def test_checkpoint_of_another_run(tmp_path: Path) -> None:
     loop.train(dataclasses.replace(TINY, epochs=1), SETS, tmp_path, progress=False)
-    with pytest.raises(cnnzoo.CheckpointError, match=r"last\.pt is of another run .*'seed': 0.*choose another --out"):
+    with pytest.raises(
+        cnnzoo.CheckpointError, match=r"last\.pt is of another run \(seed 0 there, 1 here\); choose another --out"
+    ):
         loop.train(TINY, SETS, tmp_path, seed=1, progress=False)
+    other = dataclasses.replace(TINY, optimizer={"name": "adam", "lr": 0.1})
+    with pytest.raises(cnnzoo.CheckpointError, match=r"of another run \(optimizer .*'sgd'.* there, .*'adam'.* here\)"):
+        loop.train(other, SETS, tmp_path, progress=False)
     (tmp_path / "last.pt").write_bytes(b"nonsense")
     with pytest.raises(cnnzoo.CheckpointError, match=r"is not a training checkpoint .*; delete it to start afresh"):
         loop.train(TINY, SETS, tmp_path, progress=False)

@@ -13,6 +13,7 @@ import cnnzoo
 from cnnzoo.checkpoints.files import read_weights, write_weights
 from cnnzoo.checkpoints.load import checkpoints
 from cnnzoo.data.pictures import samples
+from cnnzoo.recipes.recipe import list_recipes
 
 BUNDLED = [(name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name)]
 
@@ -33,6 +34,8 @@ def test_bundled_weights(name: str, checkpoint) -> None:
     assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
     assert checkpoint.license
     assert checkpoint.data
+    assert len(checkpoint.card) > 100
+    assert checkpoint.recipe in list_recipes()
     assert 0.5 < checkpoint.accuracy < 1
     model = cnnzoo.load_pretrained(cnnzoo.spec(name).name, checkpoint=checkpoint.tag)
     assert not model.training

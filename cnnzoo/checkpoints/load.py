@@ -33,6 +33,7 @@ class Checkpoint:
         recipe: the training recipe that made it.
         data: what it was trained on, with origin and licence.
         license: of the weights.
+        card: how they were made, and what they are and are not good for.
     """
 
     tag: str
@@ -46,6 +47,7 @@ class Checkpoint:
     recipe: str
     data: str
     license: str
+    card: str
 
     def transforms(self):
         """From a PIL picture or uint8 images to the network's input, as torchvision transforms."""

@@ -70,8 +70,9 @@ def train(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model = construct_named(recipe.network, recipe.options, device=device, seed=seed)
-    if recipe.init is not None:
+    own = recipe.init is None
+    model = construct_named(recipe.network, recipe.options, device=device, seed=seed, init=own)
+    if not own:
         initialize(model, recipe.init, generator=torch.Generator(device).manual_seed(seed))
     loss, optimizer = recipe.make_loss(), recipe.make_optimizer(model)
     checkpoint = Checkpoint(folder / "last.pt", recipe, seed, model, optimizer)
@@ -99,8 +100,8 @@ def train(
             )
             epochs.append(epoch)
             checkpoint.save(epochs)
+            (folder / "log.jsonl").write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
             display.finish(epoch)
-    (folder / "log.jsonl").write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
     write_weights(model, folder / "model.safetensors", {"recipe": recipe.name, "seed": str(seed)})
     return Run(model, epochs, folder)
 
@@ -182,8 +183,9 @@ class Checkpoint:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must agree for a run to go on; more epochs are allowed."""
-        return {"recipe": self.recipe.name, "network": self.recipe.network, "seed": self.seed}
+        """What must agree for a run to go on: everything but the number of epochs and what is said about it."""
+        stated = asdict(self.recipe) | {"seed": self.seed}
+        return {key: value for key, value in stated.items() if key not in ("epochs", "title", "published")}
 
     def save(self, epochs: list[Epoch]) -> None:
         """Write the state aside, then rename it over the last one."""
@@ -211,10 +213,13 @@ class Checkpoint:
             raise CheckpointError(
                 f"train: {self.path} is not a training checkpoint ({type(error).__name__}); delete it to start afresh"
             ) from None
-        if identity != self.identity:
-            raise CheckpointError(
-                f"train: {self.path} is of another run ({identity}), this is {self.identity}; choose another --out"
-            )
+        changed = [
+            f"{key} {identity.get(key)} there, {new} here"
+            for key, new in self.identity.items()
+            if identity.get(key) != new
+        ]
+        if changed:
+            raise CheckpointError(f"train: {self.path} is of another run ({'; '.join(changed)}); choose another --out")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         return [Epoch(**epoch) for epoch in state["epochs"]]
