@@ -22,7 +22,7 @@ types: .venv/installed
 	$(BIN)/pyright
 
 docs: .venv/installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The types of `create` and `load_pretrained`, after a network was added or its arguments changed.
 stubs: .venv/installed

@@ -1,6 +1,7 @@
 """The one idea of the library: a network is a chain of named layers."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,7 +95,16 @@ class CNN(nn.Sequential):
         if num_classes:
             fresh = nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
             layers[last] = initialize(fresh, self.recipe)
+        self._is_now(num_classes=num_classes)
+
+    def _is_now(self, *, num_classes: int, **options: Any) -> None:
+        """Keep what the network says of itself true after its last layer was replaced."""
         self.num_classes = num_classes
+        self.checkpoint = None
+        if self.config is not None:
+            known = {"num_classes": num_classes, **options}.items()
+            changed = {key: value for key, value in known if key in self.config.options}
+            self.config = replace(self.config, options=self.config.options | changed)
 
     def _explain(self, x: Tensor) -> None:
         """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""

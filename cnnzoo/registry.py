@@ -118,7 +118,7 @@ class ModelSpec:
                 continue
             if option == "classic":
                 raise OptionError(
-                    f"{operation}: {self.name} takes no classic=; it already is the network as its paper printed it"
+                    f"{operation}: {self.name} takes no classic=, which would change nothing: it has one variant"
                 )
             raise OptionError(
                 f"{operation}: {self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
@@ -135,7 +135,7 @@ def register(
     `cnnzoo.construction`) and notes name and arguments on the network as `config`.
 
     Raises:
-        OptionError: the name is taken, or a parameter has no default or could be given by position.
+        OptionError: the name is taken, or a parameter could be given by position.
     """
 
     def decorate(constructor: Callable[P, M]) -> Callable[P, M]:
@@ -176,10 +176,14 @@ def spec(name: str) -> ModelSpec:
     Raises:
         UnknownNameError: there is none of that name; the message offers the nearest ones.
     """
-    known = {one.name: one for one in specs()}
-    if name not in known:
-        raise unknown("spec", "network", name, known, "`cnnzoo list` shows them all.")
-    return known[ModelName(name)]
+    return find(name, "spec")
+
+
+def find(name: str, operation: str) -> ModelSpec:
+    """`spec` on behalf of another operation, which its error names."""
+    if name not in _specs:
+        raise unknown(operation, "network", name, _specs, "`cnnzoo list` shows them all.")
+    return _specs[name]
 
 
 def list_models(

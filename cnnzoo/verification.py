@@ -11,7 +11,7 @@ from torch import nn
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.construction import construct
 from cnnzoo.errors import UnknownNameError
-from cnnzoo.registry import ModelSpec, spec
+from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.probe import LayerShape, trace
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def verify(name: str, *, classic: bool = False) -> Verification:
         UnknownNameError: there is no such network, or its paper prints nothing about this variant.
         OptionError: the network has no classic variant.
     """
-    known = spec(name)
+    known = find(name, "verify")
     options = {"classic": True} if classic else {}
     known.check(options, "verify")
     printed = _printed(known, classic)

@@ -12,9 +12,9 @@ from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.checkpoints.files import read_config
-from cnnzoo.checkpoints.load import find, load
+from cnnzoo.checkpoints.load import load, published
 from cnnzoo.construction import Device, construct
-from cnnzoo.registry import spec
+from cnnzoo.registry import find
 
 
 def create(
@@ -49,7 +49,7 @@ def create(
 
 def construct_named(name: str, options: dict[str, Any], **placement: Any) -> nn.Module:
     """`create` for names and options that are known at run time only."""
-    known = spec(name)
+    known = find(name, "create")
     known.check(options)
     return construct(partial(known.layout, **options), **placement)
 
@@ -83,12 +83,12 @@ def load_pretrained(
     """
     path = Path(name)
     if isinstance(name, Path) or path.suffix == ".safetensors":
-        name, made_with = read_config(path)
-        options, checkpoint = made_with | options, path
+        name, checkpoint = read_config(path)[0], path
     name, _, tag = str(name).partition(".")
-    known = spec(name)
+    known = find(name, "load_pretrained")
     known.check(options, "load_pretrained")
     if isinstance(checkpoint, Path) or (checkpoint or "").endswith(".safetensors"):
-        return load(known, options, Path(str(checkpoint)), device, dtype)
-    found = find(known, checkpoint or tag or None, options)
-    return load(known, found.options | options, found, device, dtype)
+        source = Path(str(checkpoint))
+    else:
+        source = published(known, checkpoint or tag or None, options)
+    return load(known, options, source, device, dtype)

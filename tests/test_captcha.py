@@ -48,6 +48,16 @@ def test_accuracy_of_characters_and_of_whole_captchas() -> None:
     assert result.captcha == pytest.approx(1 / 3)
 
 
+def test_reset_charset() -> None:
+    model = cnnzoo.create("captcha_cnn_small", device="meta")
+    model.reset_charset("xyz", 2)
+    assert model.fc.out_features == model.num_classes == 6
+    assert model.decode(model.encode("zx")) == ["zx"]
+    assert (model.config.options["charset"], model.config.options["length"]) == ("xyz", 2)
+    with pytest.raises(cnnzoo.OptionError, match="got charset='xx'"):
+        model.reset_charset("xx", 2)
+
+
 def test_learns_to_read_two_pictures() -> None:
     model = cnnzoo.create("captcha_cnn_small", charset="01", length=2, image_size=(24, 48), seed=0)
     images = torch.rand(2, 3, 24, 48, generator=torch.Generator().manual_seed(0))

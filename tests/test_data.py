@@ -144,6 +144,7 @@ def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(datasets, "FASHION_MNIST", tmp_path / "debian")
     monkeypatch.setattr(datasets, "DOWNLOADS", tmp_path / "cache")
     assert len(fashion_mnist(download=True)["train"]) == 20
+    assert len(fashion_mnist(tmp_path / "mine", download=True)["train"]) == 20
     monkeypatch.delattr("torchvision.datasets.FashionMNIST")  # not asked a second time
     assert len(fashion_mnist(download=True)["test"]) == 10
 

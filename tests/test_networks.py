@@ -104,6 +104,12 @@ def test_reset_classifier(variant: Variant) -> None:
             model.reset_classifier(3)
         codes = torch.ones(3, 84)
         model.reset_classifier(3, codes=codes)
+    elif isinstance(model, cnnzoo.CaptchaCNN):
+        with pytest.raises(
+            cnnzoo.OptionError, match=r"reset_classifier: got 3; .* use reset_charset\(charset, length\)"
+        ):
+            model.reset_classifier(3)
+        model.reset_charset("abc", 1)
     else:
         model.reset_classifier(3)
     assert model.eval()(variant.images(model).double()).shape == (2, 3)

@@ -92,7 +92,11 @@ def test_register(scratch: None) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: cnnzoo.create("lenet"), cnnzoo.UnknownNameError, r"unknown network 'lenet': did you mean 'lenet5'\?"),
+        (
+            lambda: cnnzoo.create("lenet"),
+            cnnzoo.UnknownNameError,
+            r"create: unknown network 'lenet': did you mean 'lenet5'\?",
+        ),
         (lambda: cnnzoo.create("LeNet5"), cnnzoo.UnknownNameError, r"did you mean 'lenet5'\?"),
         (lambda: cnnzoo.spec("tutorial_mnist"), LookupError, r"'tutorial_mnist_cnn' or 'tutorial_mnist_cnn_small'"),
         (lambda: cnnzoo.create("xyzzy"), cnnzoo.UnknownNameError, r"unknown network 'xyzzy'.*cnnzoo list"),
@@ -101,7 +105,11 @@ def test_register(scratch: None) -> None:
             cnnzoo.OptionError,
             r"unknown option 'clasic': did you mean 'classic'",
         ),
-        (lambda: cnnzoo.create("convnet", classic=True), ValueError, r"convnet takes no classic=; it already is"),
+        (
+            lambda: cnnzoo.create("convnet", classic=True),
+            ValueError,
+            r"create: convnet takes no classic=, which would change nothing",
+        ),
         (
             lambda: cnnzoo.create("lenet5", dropout=0.5),
             cnnzoo.OptionError,

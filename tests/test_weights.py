@@ -97,10 +97,52 @@ def test_file_says_what_it_holds(saved: Path) -> None:
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_file_for_a_named_network(saved: Path) -> None:
-    codes = torch.zeros(2, 84)
-    model = cnnzoo.load_pretrained("lenet5", classic=True, num_classes=2, codes=codes, checkpoint=saved)
+def test_file_decides_what_is_built(saved: Path) -> None:
+    model = cnnzoo.load_pretrained("lenet5", checkpoint=saved)
+    assert model.config.classic
     assert torch.equal(model.output.codes, torch.eye(2, 84))
+    same = cnnzoo.load_pretrained("lenet5", classic=True, codes=torch.eye(2, 84), checkpoint=saved)
+    assert torch.equal(same.output.codes, torch.eye(2, 84))
+
+
+def test_equal_shapes_are_not_enough(tmp_path: Path) -> None:
+    """Average and max pooling have the same tensors and are different functions."""
+    path = tmp_path / "max.safetensors"
+    write_weights(cnnzoo.lenet5(pool="max"), path)
+    assert isinstance(cnnzoo.load_pretrained("lenet5", checkpoint=path).s2, torch.nn.MaxPool2d)
+    with pytest.raises(cnnzoo.CheckpointError, match=r"made with .*pool='max'.*; got pool='avg', another network"):
+        cnnzoo.load_pretrained("lenet5", checkpoint=path, pool="avg")
+
+
+def test_file_without_a_header_fits_by_its_tensors(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model = cnnzoo.create("lenet5", classic=True, seed=0)
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")
+    loaded = cnnzoo.load_pretrained("lenet5", classic=True, checkpoint=tmp_path / "bare.safetensors")
+    assert torch.equal(loaded.c3.weight, model.c3.weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: (model := cnnzoo.create("lenet5", seed=0), model.reset_classifier(3))[0],
+        lambda: (model := cnnzoo.create("lenet5", seed=0), model.reset_classifier(0))[0],
+        lambda: (model := cnnzoo.create("lenet5", seed=0, classic=True), model.reset_classifier(2, torch.eye(2, 84)))[
+            0
+        ],
+        lambda: (model := cnnzoo.create("captcha_cnn_small", seed=0), model.reset_charset("abc", 5))[0],
+        lambda: (model := cnnzoo.load_pretrained("lenet5"), model.reset_classifier(4))[0],
+    ],
+)
+def test_changed_network_says_what_it_is(tmp_path: Path, change) -> None:
+    model = change()
+    assert model.checkpoint is None
+    write_weights(model, tmp_path / "a.safetensors")
+    loaded = cnnzoo.load_pretrained(tmp_path / "a.safetensors")
+    assert loaded.num_classes == model.num_classes
+    images = torch.randn(2, *model.input_shape)
+    assert torch.equal(loaded(images), model.eval()(images))
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,17 +194,31 @@ def test_file_that_names_what_does_not_exist(tmp_path: Path) -> None:
         (lambda p: cnnzoo.load_pretrained("lenet5", num_classes=7), cnnzoo.CheckpointError, r"no weights of lenet5 with num_classes=7"),
         (lambda p: cnnzoo.load_pretrained("convnet"), cnnzoo.CheckpointError, r"no weights of convnet with its default arguments$"),
         (lambda p: cnnzoo.load_pretrained("lenet5.mnist"), cnnzoo.UnknownNameError, r"unknown checkpoint 'mnist': known: fashion_mnist, classic"),
-        (lambda p: cnnzoo.load_pretrained("lenet5.classic_fashion_mnist", classic=False), cnnzoo.CheckpointError, r"was made with classic=True; got classic=False"),
+        (lambda p: cnnzoo.load_pretrained("lenet5.classic_fashion_mnist", classic=False), cnnzoo.CheckpointError, r"was made with classic=True; got classic=False, another network"),
+        (lambda p: cnnzoo.load_pretrained("lenet5.fashion_mnist", classic=True), cnnzoo.CheckpointError, r"with its default arguments; got classic=True"),
         (lambda p: cnnzoo.load_pretrained("lenet5", dropout=1), cnnzoo.OptionError, r"load_pretrained: lenet5: unknown option 'dropout'"),
         (lambda p: cnnzoo.load_pretrained(Path("no/such.safetensors")), cnnzoo.CheckpointError, r"there is no file no/such\.safetensors"),
         (lambda p: cnnzoo.load_pretrained("convnet", checkpoint=p), cnnzoo.CheckpointError, r"holds weights of lenet5, not of convnet"),
-        (lambda p: cnnzoo.load_pretrained("lenet5", checkpoint=p), cnnzoo.CheckpointError, r"does not fit LeNet5 in \d+ of 10 tensors: .*missing: output\.bias \(10,\)"),
-        (lambda p: cnnzoo.load_pretrained("lenet5", classic=True, checkpoint=p), cnnzoo.CheckpointError, r"shape of output\.codes: \(2, 84\) in the file, \(10, 84\) in the network"),
+        (lambda p: cnnzoo.load_pretrained("lenet5", classic=False, checkpoint=p), cnnzoo.CheckpointError, r"two\.safetensors was made with classic=True"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit(saved: Path, call, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call(saved)
+
+
+def test_names_and_shapes_that_do_not_fit(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "bare.safetensors"
+    state = cnnzoo.lenet5(num_classes=7).state_dict()
+    state["f7.weight"] = state.pop("f6.weight")
+    save_file(state, path)
+    with pytest.raises(cnnzoo.CheckpointError, match=r"does not fit LeNet5 in 4 of 10 tensors: ") as caught:
+        cnnzoo.load_pretrained("lenet5", checkpoint=path)
+    assert "missing: f6.weight (84, 120)" in str(caught.value)
+    assert "unexpected: f7.weight (84, 120)" in str(caught.value)
+    assert "shape of output.bias: (7,) in the file, (10,) in the network" in str(caught.value)
 
 
 def test_wrong_dtype(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] |
     header = dict(metadata or {})
     config = getattr(model, "config", None)
     if config is not None:
-        header |= {"name": config.name, "options": json.dumps(config.options, default=_plain)}
+        header |= {"name": config.name, "options": json.dumps(plain(config.options))}
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
@@ -86,7 +86,10 @@ def _opened(path: Path | str) -> Iterator[Any]:
         ) from None
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
+    """Arguments of a constructor as JSON has them: tensors and tuples become lists."""
     if isinstance(value, Tensor):
         return value.tolist()
-    raise TypeError(f"write_weights: an option of type {type(value).__name__} cannot be written as JSON")
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple, range)) else value

@@ -4,17 +4,20 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.checkpoints.files import read_weights
+from cnnzoo.checkpoints.files import plain, read_config, read_weights
 from cnnzoo.construction import Device, materialise, outline
 from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.registry import ModelSpec, read_table
+
+if TYPE_CHECKING:
+    from torchvision.transforms.v2 import Compose
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Checkpoint:
     license: str
     card: str
 
-    def transforms(self):
+    def transforms(self) -> "Compose":
         """From a PIL picture or uint8 images to the network's input, as torchvision transforms."""
         return self.preprocessing.transforms()
 
@@ -68,17 +71,13 @@ def checkpoints(name: str) -> list[Checkpoint]:
     ]
 
 
-def find(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of that tag, which must not contradict the options; without one, the first made with them."""
+def published(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of that tag; without one, the first made with these options."""
     known = checkpoints(spec.name)
     if tag is not None:
         named = next((one for one in known if one.tag == tag), None)
         if named is None:
             raise unknown(f"load_pretrained: {spec.name}", "checkpoint", tag, [one.tag for one in known])
-        if not _same_network(spec, named.options, named.options | options):
-            raise CheckpointError(
-                f"load_pretrained: {spec.name}.{tag} was made with {_shown(named.options)}; got {_shown(options)}"
-            )
         return named
     for one in known:
         if _same_network(spec, one.options, options):
@@ -87,18 +86,34 @@ def find(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoin
     raise CheckpointError(f"load_pretrained: there are no weights of {spec.name} with {_shown(options)}{there}")
 
 
-def load(spec: ModelSpec, options: dict[str, Any], source: Path | Checkpoint, device: Device, dtype: Any) -> nn.Module:
-    """Build a network without allocating its parameters, and give it those of a file."""
-    model = outline(partial(spec.layout, **options))
+def load(
+    spec: ModelSpec, options: dict[str, Any], source: Path | Checkpoint, device: Device, dtype: torch.dtype | None
+) -> nn.Module:
+    """Build a network without allocating its parameters, and give it those of a file.
+
+    The network is the one that the weights were made with, which the options must not contradict.
+    """
     if isinstance(source, Checkpoint):
         with as_file(files("cnnzoo.checkpoints.bundled").joinpath(source.file)) as path:
-            assign(model, read_weights(path)[0], path)
-        vars(model)["checkpoint"] = source
+            tensors, made_with = read_weights(path)[0], source.options
     else:
-        tensors, metadata = read_weights(source)
-        if metadata.get("name", spec.name) != spec.name:
-            raise CheckpointError(f"load_pretrained: {source} holds weights of {metadata['name']}, not of {spec.name}")
-        assign(model, tensors, source)
+        path, made_with = source, None
+        tensors, metadata = read_weights(path)
+        if "name" in metadata:
+            name, made_with = read_config(path)
+            if name != spec.name:
+                raise CheckpointError(f"load_pretrained: {path} holds weights of {name}, not of {spec.name}")
+            spec.check(made_with, f"load_pretrained: {path}")
+    if made_with is None:  # tensors are all that is known
+        made_with = options
+    if not _same_network(spec, made_with, made_with | options):
+        raise CheckpointError(
+            f"load_pretrained: {path.name} was made with {_shown(made_with)}; got {_shown(options)}, another network"
+        )
+    model = outline(partial(spec.layout, **made_with | options))
+    assign(model, tensors, path)
+    if isinstance(source, Checkpoint):
+        vars(model)["checkpoint"] = source
     target = torch.get_default_device() if device is None else torch.device(device)
     materialise(model, target, dtype, keep_statistics=True)
     return model.eval()
@@ -130,7 +145,7 @@ def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
 
 def _same_network(spec: ModelSpec, made_with: dict[str, Any], asked: dict[str, Any]) -> bool:
     defaults = {name: parameter.default for name, parameter in spec.parameters.items()}
-    return defaults | made_with == defaults | asked
+    return plain(defaults | made_with) == plain(defaults | asked)
 
 
 def _shown(options: dict[str, Any]) -> str:

@@ -36,26 +36,23 @@ def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -
     Args:
         folder: holds the four IDX files (compressed or not), or `train` and `test` with a folder of pictures for each
             class. By default the files of the Debian package dataset-fashion-mnist, or an earlier download.
-        download: fetch the files through torchvision where they are not there.
+        download: fetch the files through torchvision, into `folder` or a cache, where they are not there.
 
     Raises:
         DataError: there is no such data, a file is damaged, or a picture cannot be read.
         UnknownNameError: a class's folder has a name that is not a class.
     """
     classes = class_names("fashion_mnist")
-    if folder is not None:
-        root = Path(folder)
-        if not root.is_dir():
-            raise DataError(f"fashion_mnist: {root} is not a folder")
-        if (root / "train").is_dir() and (root / "test").is_dir():
-            return {split: _picture_folders(root / split, classes) for split in ("train", "test")}
-        places = [root, root / "FashionMNIST" / "raw"]
-    else:
-        places = [FASHION_MNIST, DOWNLOADS.expanduser() / "FashionMNIST" / "raw"]
-        if download and not any(_idx(place, "train", "images-idx3") for place in places):
-            from torchvision.datasets import FashionMNIST
+    root = DOWNLOADS.expanduser() if folder is None else Path(folder)
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        return {split: _picture_folders(root / split, classes) for split in ("train", "test")}
+    places = [FASHION_MNIST if folder is None else root, root / "FashionMNIST" / "raw"]
+    if download and not any(_idx(place, "train", "images-idx3") for place in places):
+        from torchvision.datasets import FashionMNIST
 
-            FashionMNIST(DOWNLOADS.expanduser(), download=True)
+        FashionMNIST(root, download=True)
+    if folder is not None and not root.is_dir():
+        raise DataError(f"fashion_mnist: {root} is not a folder")
     for place in places:
         if _idx(place, "train", "images-idx3"):
             return {split: _idx_split(place, split, classes) for split in ("train", "test")}

@@ -42,10 +42,7 @@ class CaptchaCNN(CNN):
         features: int,
         recipe: str,
     ) -> None:
-        if not charset or len(set(charset)) < len(charset):
-            raise OptionError(f"CaptchaCNN: got charset={charset!r}; it holds at least one character, each once")
-        if length < 1:
-            raise OptionError(f"CaptchaCNN: got length={length}; a CAPTCHA has at least one character")
+        _check(charset, length)
         super().__init__(
             layers,
             input_shape=input_shape,
@@ -54,6 +51,26 @@ class CaptchaCNN(CNN):
             recipe=recipe,
         )
         self.charset, self.length = charset, length
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Leave out the last layer (0). For other characters, `reset_charset` replaces it.
+
+        Raises:
+            OptionError: `num_classes` is not 0: the outputs follow from charset and length.
+        """
+        if num_classes:
+            raise OptionError(
+                f"reset_classifier: got {num_classes}; a CAPTCHA network's outputs follow from its characters: "
+                "use reset_charset(charset, length)"
+            )
+        super().reset_classifier(0)
+
+    def reset_charset(self, charset: str, length: int) -> None:
+        """Replace the last layer by a fresh one that reads `length` characters of `charset`."""
+        _check(charset, length)
+        super().reset_classifier(length * len(charset))
+        self.charset, self.length = charset, length
+        self._is_now(num_classes=self.num_classes, charset=charset, length=length)
 
     def encode(self, text: str | Sequence[str]) -> Tensor:
         """The target of a text: 1 at its character in each position, (length * len(charset),); (N, ...) for several.
@@ -90,6 +107,13 @@ class CaptchaCNN(CNN):
             raise OptionError(f"accuracy: got scores of {len(right)} pictures and {len(texts)} texts")
         hits = torch.tensor([[a == b for a, b in zip(*pair, strict=True)] for pair in zip(right, texts, strict=True)])
         return CaptchaAccuracy(hits.float().mean().item(), hits.all(1).float().mean().item())
+
+
+def _check(charset: str, length: int) -> None:
+    if not charset or len(set(charset)) < len(charset):
+        raise OptionError(f"CaptchaCNN: got charset={charset!r}; it holds at least one character, each once")
+    if length < 1:
+        raise OptionError(f"CaptchaCNN: got length={length}; a CAPTCHA has at least one character")
 
 
 @register(Paper("captcha"), input_shape=(3, 100, 180))
@@ -141,7 +165,13 @@ def captcha_cnn_small(
     """A CAPTCHA reader of 247,000 parameters: five normalised convolutions, and columns for the linear layer.
 
     Characters stand side by side, so the last map is averaged over its height only: the linear layer sees where along
-    the width something is, at a sixth of the weights that the whole map would cost. Arguments as for `captcha_cnn`.
+    the width something is, at a twelfth of the weights that the whole map would cost.
+
+    Args:
+        charset: the characters that occur, in the order of their scores.
+        length: characters in a CAPTCHA.
+        image_size: (height, width) of the pictures in pixels.
+        in_channels: channels of the pictures.
 
     Raises:
         ShapeError: the picture is too small for three halvings.

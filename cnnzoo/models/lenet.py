@@ -20,16 +20,14 @@ __all__ = ["DIGIT_CODES", "TABLE_I", "LeNet5", "MAPLoss", "lenet5"]
 
 PAPER = Paper("lenet")
 
-# Table I: the maps of S2 that each map of C3 sees.
 TABLE_I: ConnectionTable = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
     (0, 1, 2, 3, 4, 5),
 )
+"""Table I: for each of the sixteen maps of C3, the maps of S2 that it sees."""
 
-# Figure 3: the digits 0 to 9 as 12 rows of 7 pixels, # for +1 and . for -1. The bar over 0, 2, 4 and 5 is the paper's:
-# it tells look-alikes such as 0 and O apart.
 DIGIT_CODES = """
 .#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
 ....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
@@ -43,6 +41,10 @@ DIGIT_CODES = """
 ..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .####..
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
+"""
+"""Figure 3: the digits 0 to 9 as 12 rows of 7 pixels, # for +1 and . for -1.
+
+The bar over 0, 2, 4 and 5 is the paper's: it tells look-alikes such as 0 and O apart.
 """
 
 Codes = Tensor | Sequence[Sequence[float]]
@@ -106,11 +108,11 @@ class LeNet5(CNN):
         """Replace the last layer; the RBF layer of `classic=True` needs `codes`, (num_classes, 84)."""
         if self.config is None or not self.config.classic:
             return super().reset_classifier(num_classes)
-        if "output" in self._modules:
-            del self.output
-        if num_classes:
-            self.output = RBFOutput(_codes(num_classes, codes, "reset_classifier")).to(next(self.parameters()))
-        self.num_classes = num_classes
+        given = _codes(num_classes, codes, "reset_classifier") if num_classes else None
+        self._modules.pop("output", None)
+        if given is not None:
+            self.output = RBFOutput(given).to(next(self.parameters()))
+        self._is_now(num_classes=num_classes, codes=codes)
         return None
 
 

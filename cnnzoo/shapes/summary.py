@@ -98,7 +98,7 @@ def summary(model: nn.Module, input_shape: Sequence[int] | None = None) -> Summa
     layers = tuple(infer_shapes(model, shape))
     config = getattr(model, "config", None)
     return Summary(
-        title=type(model).__name__ if config is None else config.name,
+        title=type(model).__name__ if config is None else config.name + (" (classic)" if config.classic else ""),
         input_shape=shape,
         layers=layers,
         params=sum(p.numel() for p in model.parameters()),
