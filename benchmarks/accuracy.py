@@ -15,14 +15,17 @@ from cnnzoo.data.datasets import ImageSet, fashion_mnist
 from cnnzoo.recipes import loop
 from cnnzoo.recipes.recipe import load_recipe
 
-SEEDS = (0, 1, 2)
-# Half a unit of the table's last digit, five pictures of 10,000: processors round differently.
+SEEDS = range(10)
+# What the weights and the textbook's run should reach; the weights must also be as good as their table says, up to
+# five pictures of 10,000, since processors round differently.
+PROMISED = {"lenet5.fashion_mnist": 0.90, "lenet5.classic_fashion_mnist": 0.89}
+PROMISED_TEXTBOOK = 0.85
 ROUNDING = 0.0005
 
 
 @click.command()
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder with Fashion-MNIST's files.")
-@click.option("--textbook", is_flag=True, help="Also train the textbook's network as it does, with three seeds.")
+@click.option("--textbook", is_flag=True, help="Also train the textbook's network as it does, with ten seeds.")
 @reporting
 def accuracy(data: Path | None, textbook: bool, report: Report) -> None:
     """Test accuracy on Fashion-MNIST."""
@@ -47,8 +50,9 @@ def bundled(sets: dict[str, ImageSet]) -> tuple[dict[str, float], list[Target]]:
     for model in (cnnzoo.load_pretrained("lenet5"), cnnzoo.load_pretrained("lenet5", classic=True)):
         name = f"lenet5.{model.checkpoint.tag}"
         measured[name] = on_test_set(model, sets["test"])
+        targets.append(Target(name, measured[name], at_least=PROMISED[name]))
         stated = model.checkpoint.accuracy
-        targets.append(Target(f"{name}, stated {stated:.4f}", measured[name], at_least=stated - ROUNDING))
+        targets.append(Target(f"{name}, as its table states", measured[name], at_least=stated - ROUNDING))
     return measured, targets
 
 
@@ -58,17 +62,20 @@ def on_test_set(model: cnnzoo.CNN, test: ImageSet) -> float:
 
 
 def trained(sets: dict[str, ImageSet], **changes: Any) -> tuple[dict[str, float], Target]:
-    """The textbook's run with each seed, and the mean, which should reach what the textbook prints.
+    """The textbook's run with each seed, the mean of the first three and of all; the textbook prints one run.
 
     Args:
         sets: pictures to train and to test on.
         **changes: other values for fields of the recipe.
     """
     recipe = load_recipe("fashion_textbook", **changes)
-    measured = {}
+    reached = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            run = loop.train(recipe, sets, folder, seed=seed)
-        measured[f"textbook, seed {seed}"] = run.epochs[-1].test_accuracy
-    average = measured["textbook, mean"] = mean(measured.values())
-    return measured, Target("textbook, mean of three seeds", average, at_least=recipe.published["test_accuracy"])
+            reached.append(loop.train(recipe, sets, folder, seed=seed).epochs[-1].test_accuracy)
+    measured = {f"textbook, seed {seed}": share for seed, share in zip(SEEDS, reached, strict=True)}
+    measured["textbook, mean of seeds 0 to 2"] = mean(reached[:3])
+    measured[f"textbook, mean of {len(reached)} seeds"] = mean(reached)
+    measured["textbook, as printed"] = recipe.published["test_accuracy"]
+    target = Target("textbook, mean of seeds 0 to 2", mean(reached[:3]), at_least=PROMISED_TEXTBOOK)
+    return measured, target
