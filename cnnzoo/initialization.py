@@ -8,7 +8,7 @@ as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
     cnnzoo.initialize(model, functools.partial(he2015, mode="fan_out"), generator=torch.Generator().manual_seed(0))
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -68,8 +68,10 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
     Source: documentation of `torch.nn.Conv2d` and `torch.nn.Linear`, under "Variables".
     """
     for layer in layers:
-        _uniform(_weight(layer), fans(layer)[0] ** -0.5, generator)
-        _uniform(_bias(layer), _unit_fan_in(layer) ** -0.5, generator)
+        own = isinstance(layer, (ConnectionTableConv2d, Subsample))
+        # For a transposed convolution torch takes the wrong axis of the weight; so does this.
+        _uniform(_weight(layer), (fans(layer)[0] if own else _weight(layer)[0].numel()) ** -0.5, generator)
+        _uniform(_bias(layer), (_unit_fan_in(layer) if own else _weight(layer)[0].numel()) ** -0.5, generator)
 
 
 def lecun1998(layers: Layers, generator: Generator | None = None) -> None:
@@ -178,11 +180,10 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
     Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".
     """
     for layer in layers:
-        weight = _weight(layer)
-        _normal(weight, std, generator)
-        units = weight.view(len(weight), -1)
-        rank = torch.rand(units.shape, generator=generator, device=units.device).argsort(1).argsort(1)
-        units[rank >= connections] = 0
+        _normal(_weight(layer), std, generator)
+        for units in _units(layer):
+            rank = torch.rand(units.flatten(1).shape, generator=generator, device=units.device).argsort(1).argsort(1)
+            units.masked_fill_((rank >= connections).view_as(units), 0)
         _constant(_bias(layer), 0.0)
 
 
@@ -231,6 +232,16 @@ def fans(layer: nn.Module) -> tuple[Fan, Fan]:
 def _unit_fan_in(layer: nn.Module) -> Fan:
     """The fan-in of each unit, to broadcast against the bias."""
     return layer.unit_fan_in() if isinstance(layer, ConnectionTableConv2d) else fans(layer)[0]
+
+
+def _units(layer: nn.Module) -> Iterable[Tensor]:
+    """The weight in parts whose rows each belong to one unit, as views."""
+    weight = _weight(layer)
+    if isinstance(layer, ConnectionTableConv2d):
+        return (kernels.unsqueeze(0) for kernels in weight.split([len(row) for row in layer.table]))
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        return (group.transpose(0, 1) for group in weight.chunk(layer.groups))
+    return (weight.view(len(weight), -1, *weight.shape[2:]),)
 
 
 def _scaled(layer: nn.Module, variance: Fan, distribution: str, generator: Generator | None) -> None:
@@ -283,6 +294,12 @@ def _reset(module: nn.Module, generator: Generator | None) -> None:
         reset()
         return
     device = generator.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device=device)))
-        reset()
+    seed = int(torch.randint(2**31, (), generator=generator, device=device))
+    if device.type == "cuda":
+        with torch.random.fork_rng([device]), torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+            reset()
+    else:
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)
+            reset()

@@ -41,11 +41,11 @@ def windowed(
 
 
 def whole(field: ReceptiveField, spatial: Sequence[int]) -> ReceptiveField:
-    """Of a unit that sees every unit of a map of this size."""
+    """Of units that each see every unit of a map of this size: one window, which does not move."""
     if len(spatial) != len(field.size):
         return field
     size = tuple(r + (n - 1) * j for r, j, n in zip(field.size, field.stride, spatial, strict=True))
-    return ReceptiveField(size, tuple(n * j for n, j in zip(spatial, field.stride, strict=True)), field.offset)
+    return ReceptiveField(size, (0,) * len(size), field.offset)
 
 
 def union(fields: Iterable[ReceptiveField]) -> ReceptiveField:

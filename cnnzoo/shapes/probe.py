@@ -6,7 +6,8 @@ tensor is made, no kernel runs, and the model may live on the meta device.
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.shapes.field import ReceptiveField, pixel, union, whole
-from cnnzoo.shapes.rules import ON_META, RULES, shown
+from cnnzoo.shapes.rules import MIXING, RULES, SELECTING, shown
 
 
 class ProbeWarning(UserWarning):
@@ -61,7 +62,8 @@ class ShapeProbe:
     __slots__ = ("dtype", "field", "origin", "shape", "trace")
 
     def __init__(self, shape: tuple[int, ...], field: ReceptiveField, trace: Trace, dtype: torch.dtype) -> None:
-        self.shape, self.field, self.trace, self.dtype = shape, field, trace, dtype
+        self.shape = torch.Size(shape)
+        self.field, self.trace, self.dtype = field, trace, dtype
         self.origin: tuple[int, ...] | None = None  # the map that was flattened into this, for messages
 
     def like(self, shape: tuple[int, ...], field: ReceptiveField) -> "ShapeProbe":
@@ -73,7 +75,10 @@ class ShapeProbe:
         answer = RULES.get(func)
         if answer is None:
             return _on_meta(func, args, kwargs or {})
-        return answer(*args, **kwargs) if kwargs else answer(*args)
+        if not kwargs:
+            return answer(*args)
+        first = (kwargs.pop("input"),) if "input" in (kwargs := dict(kwargs)) else ()
+        return answer(*first, *args, **kwargs)
 
     @property
     def ndim(self) -> int:
@@ -98,8 +103,15 @@ class ShapeProbe:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __bool__(self) -> bool:
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Values do not matter."""
+
+    def item(self, *index: Any) -> Any:
+        """Refuse: a probe has no values."""
         raise OptionError("infer_shapes: the model branches on the values of a tensor; shapes alone cannot follow it")
+
+    __bool__ = __float__ = __int__ = __index__ = tolist = numpy = item
+    __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(Tensor, name)
@@ -120,8 +132,8 @@ def _operator(name: str) -> Callable[..., Any]:
 
 
 _OPERATORS = """
-__add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __matmul__ __rmatmul__
-__neg__ __getitem__ __gt__ __lt__ __ge__ __le__
+__add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __rpow__ __floordiv__
+__rfloordiv__ __matmul__ __rmatmul__ __neg__ __getitem__ __gt__ __lt__ __ge__ __le__ __eq__ __ne__
 """
 for _name in _OPERATORS.split():
     setattr(ShapeProbe, _name, _operator(_name))
@@ -142,14 +154,17 @@ def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, sil
         out = func(*args, **kwargs)
     except (RuntimeError, IndexError) as error:
         raise ShapeError(f"cannot run {_function_name(func)}: {str(error).splitlines()[0]}") from None
-    if not silent and func not in ON_META:
+    if not silent and func not in SELECTING and func not in MIXING:
         _warn_once(_function_name(func))
-    field = union(whole(probe.field, probe.shape[2:]) for probe in probes)
+    first = probes[0]
+    everything = union(whole(one.field, one.shape[2:]) for one in probes)
 
     def probe(tensor: Tensor) -> ShapeProbe:
-        new = ShapeProbe(tuple(tensor.shape), field, probes[0].trace, tensor.dtype)
+        # Channels that are chosen or rearranged leave the map, and so what its units see, as it was.
+        same_map = func in SELECTING and tensor.ndim > 3 and tensor.shape[-2:] == first.shape[-2:]
+        new = ShapeProbe(tuple(tensor.shape), first.field if same_map else everything, first.trace, tensor.dtype)
         if new.ndim == 2:
-            new.origin = probes[0].shape if probes[0].ndim > 2 else probes[0].origin
+            new.origin = first.shape if first.ndim > 2 else first.origin
         return new
 
     return tree_map_only(Tensor, probe, out)
@@ -182,49 +197,51 @@ def trace(
 ) -> list[LayerShape]:
     """Every module that ran (or `only` some), containers included, in the order in which they finished."""
     run = Trace()
+    names = {module: name for name, module in model.named_modules()}
     thread = threading.get_ident()  # the hooks see the modules of every thread
 
     def enter(module: nn.Module, args: Any) -> None:
         if threading.get_ident() == thread:
             run.stack.append((module, run.macs))
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
+    def leave(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if threading.get_ident() != thread:
             return
         _, before = run.stack.pop()
-        first = args[0] if args else None
+        first = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(output, (tuple, list)) and output:
             output = output[0]
         if isinstance(first, ShapeProbe) and isinstance(output, ShapeProbe):
+            own: Any = getattr(type(module), "macs", None)
+            if own is not None:
+                run.macs = before + own(module, tuple(output.shape[1:]))
             run.calls.append((module, first, output, run.macs - before))
 
     hooks = (
         nn.modules.module.register_module_forward_pre_hook(enter),
-        nn.modules.module.register_module_forward_hook(leave),
+        nn.modules.module.register_module_forward_hook(leave, with_kwargs=True),
     )
     try:
-        model(_picture(model, input_shape, run))
+        with _unchanged(model):
+            model(_picture(model, input_shape, run))
     except ShapeError as error:
         raise _located(model, input_shape, operation, run, error) from None
     finally:
         for hook in hooks:
             hook.remove()
-    names = {module: name for name, module in model.named_modules()}
     counted: set[nn.Module] = set()
     layers = []
     for module, before, after, macs in run.calls:
-        if only is not None and not only(module):
-            continue
-        own: Any = getattr(type(module), "macs", None)
-        shape = after.shape[1:]
+        if module not in names or (only is not None and not only(module)):
+            continue  # a module made on the way is not the model's
         layers.append(
             LayerShape(
-                name=names.get(module, ""),
+                name=names[module],
                 kind=type(module).__name__,
-                input_shape=before.shape[1:],
-                output_shape=shape,
+                input_shape=tuple(before.shape[1:]),
+                output_shape=tuple(after.shape[1:]),
                 params=0 if module in counted else _own_parameters(module),
-                macs=macs if own is None else own(module, shape),
+                macs=macs,
                 receptive_field=after.field,
             )
         )
@@ -232,11 +249,25 @@ def trace(
     return layers
 
 
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation in training counts its batches; a pass of probes is none."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training)
+    counters = [m.num_batches_tracked for m in norms if m.num_batches_tracked is not None]
+    before = [counter.clone() for counter in counters]
+    try:
+        yield
+    finally:
+        for counter, value in zip(counters, before, strict=True):
+            counter.copy_(value)
+
+
 def _own_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module._parameters.values() if p is not None)
 
 
-def _is_leaf(module: nn.Module) -> bool:
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module has no children."""
     return not module._modules
 
 
@@ -254,7 +285,7 @@ def infer_shapes(model: nn.Module, input_shape: Sequence[int]) -> list[LayerShap
         ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
             numbers in it, and says which input works.
     """
-    return trace(model, input_shape, only=_is_leaf)
+    return trace(model, input_shape, only=is_leaf)
 
 
 def check(model: nn.Module, input_shape: Sequence[int]) -> None:
@@ -282,27 +313,35 @@ def min_input_size(model: nn.Module, *, in_channels: int | None = None) -> int:
 
 
 _LARGEST = 4096
+_SCANNED = 512
 
 
 def _smallest(model: nn.Module, channels: int) -> int | None:
-    """By bisection: a size can be too small, or, before a linear layer of fixed width, too large."""
+    """By bisection: a size can be too small, or, before a linear layer of fixed width, too large.
+
+    Where branches meet only at some sizes, neither is true of the others, and small sizes are tried one by one.
+    """
+    odd = False
 
     def excess(size: int) -> int:
+        nonlocal odd
         try:
             model(_picture(model, (channels, size, size), Trace()))
         except ShapeError as error:
+            odd |= not error.excess
             return error.excess or 1
         return 0
 
-    low, high = 0, 1
-    while excess(high) < 0:
-        low, high = high, 2 * high
-        if high > _LARGEST:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return high if excess(high) == 0 else None
+    with _unchanged(model):
+        low, high = 0, 1
+        while excess(high) < 0 and high <= _LARGEST:
+            low, high = high, 2 * high
+        while high - low > 1 and high <= _LARGEST:
+            middle = (low + high) // 2
+            low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+        if odd:
+            return next((size for size in range(1, _SCANNED) if excess(size) == 0), None)
+        return high if high <= _LARGEST and excess(high) == 0 else None
 
 
 def _input_channels(model: nn.Module) -> int | None:

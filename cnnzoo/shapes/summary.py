@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from cnnzoo.shapes.probe import LayerShape, infer_shapes
+from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
 from cnnzoo.shapes.receptive import nominal_shape
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Summary:
         return f"{self.params:,} parameters{frozen}, {self.macs:,} multiply-adds"
 
     def __rich__(self) -> "Table":
+        from rich.markup import escape
         from rich.table import Table
 
         title = f"{self.title} on {'x'.join(map(str, self.input_shape))}"
@@ -63,7 +64,7 @@ class Summary:
         for i, column in enumerate(COLUMNS):
             table.add_column(column, justify="left" if i < 2 else "right", overflow="fold")
         for row in self.rows():
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def __str__(self) -> str:
@@ -95,13 +96,14 @@ def summary(model: nn.Module, input_shape: Sequence[int] | None = None) -> Summa
         OptionError: no input shape was given, and the network does not say one.
     """
     shape = tuple(nominal_shape(model, input_shape, "summary"))
-    layers = tuple(infer_shapes(model, shape))
+    calls = trace(model, shape, "summary")
+    modules = dict(model.named_modules())
     config = getattr(model, "config", None)
     return Summary(
         title=type(model).__name__ if config is None else config.name + (" (classic)" if config.classic else ""),
         input_shape=shape,
-        layers=layers,
+        layers=tuple(call for call in calls if is_leaf(modules[call.name])),
         params=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        macs=sum(layer.macs for layer in layers),
+        macs=calls[-1].macs if calls else 0,
     )
