@@ -161,8 +161,9 @@ def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, sil
 
     def probe(tensor: Tensor) -> ShapeProbe:
         # Channels that are chosen or rearranged leave the map, and so what its units see, as it was.
-        same_map = func in SELECTING and tensor.ndim > 3 and tensor.shape[-2:] == first.shape[-2:]
-        new = ShapeProbe(tuple(tensor.shape), first.field if same_map else everything, first.trace, tensor.dtype)
+        maps = [one.field for one in probes if one.shape[-2:] == tensor.shape[-2:]]
+        field = union(maps) if maps and func in SELECTING and tensor.ndim > 3 else everything
+        new = ShapeProbe(tuple(tensor.shape), field, first.trace, tensor.dtype)
         if new.ndim == 2:
             new.origin = first.shape if first.ndim > 2 else first.origin
         return new
@@ -208,10 +209,8 @@ def trace(
         if threading.get_ident() != thread:
             return
         _, before = run.stack.pop()
-        first = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(output, (tuple, list)) and output:
-            output = output[0]
-        if isinstance(first, ShapeProbe) and isinstance(output, ShapeProbe):
+        first, output = _first((args, kwargs)), _first(output)
+        if first is not None and output is not None:
             own: Any = getattr(type(module), "macs", None)
             if own is not None:
                 run.macs = before + own(module, tuple(output.shape[1:]))
@@ -229,6 +228,8 @@ def trace(
     finally:
         for hook in hooks:
             hook.remove()
+        # torch keeps its note of a global hook that takes keywords, and with it the slow path of every later call.
+        vars(nn.modules.module).get("_global_forward_hooks_with_kwargs", {}).pop(hooks[1].id, None)
     counted: set[nn.Module] = set()
     layers = []
     for module, before, after, macs in run.calls:
@@ -260,6 +261,15 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
     finally:
         for counter, value in zip(counters, before, strict=True):
             counter.copy_(value)
+
+
+def _first(value: Any) -> ShapeProbe | None:
+    """The first probe of what a module takes or gives: one, several, or several by name."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return next((found for one in value if (found := _first(one)) is not None), None)
+    return value if isinstance(value, ShapeProbe) else None
 
 
 def _own_parameters(module: nn.Module) -> int:

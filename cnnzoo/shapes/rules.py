@@ -140,7 +140,7 @@ def adaptive_pool(x, output_size, return_indices=False):
     spatial = x.shape[2:]
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * len(spatial)
     size = tuple(n if o is None else o for n, o in zip(spatial, wanted, strict=True))
-    stride = [max(n // o, 1) for n, o in zip(spatial, size, strict=True)]
+    stride = [max(n // o, 1) if o > 1 else 0 for n, o in zip(spatial, size, strict=True)]  # one window does not move
     # Window i runs from floor(i n / o) to ceil((i + 1) n / o); where o does not divide n they differ by a pixel.
     windows = ([-(-(i + 1) * n // o) - i * n // o for i in range(o)] for n, o in zip(spatial, size, strict=True))
     kernel = [max(extents) for extents in windows]
