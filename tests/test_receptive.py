@@ -190,16 +190,12 @@ def test_choosing_channels_leaves_the_window(move):
     assert receptive_field(model, input_shape=(1, 9, 9)).size == (3, 3)
 
 
-@pytest.mark.xfail(
-    reason="the one window of a 1x1 map is taken to move by the whole map when it is broadcast", strict=True
-)
 def test_gate_of_one_value_for_each_channel():
     gate = Calls(lambda x: x * nn.functional.adaptive_avg_pool2d(x, 1))
     model = nn.Sequential(gate, conv(1, 1, 3), conv(1, 1, 3))
     assert receptive_field(model, input_shape=(1, 6, 8)) == ReceptiveField((10, 12), (1, 1), (0, 0))
 
 
-@pytest.mark.xfail(reason="only the first branch is looked at", strict=True)
 def test_stacked_branches():
     branches = Branches(conv(1, 1, 1), conv(1, 1, 5, padding=2))
     assert receptive_field(branches, input_shape=(1, 6, 8)).size == (5, 5)
@@ -272,3 +268,8 @@ def test_input_shape_unknown():
         OptionError, match=r"^receptive_field: Sequential does not say what it takes; pass input_shape="
     ):
         receptive_field(nn.Sequential(nn.ReLU()))
+
+
+def test_square_map_that_is_turned_is_another_map():
+    model = nn.Sequential(conv(1, 3, 3), Calls(lambda x: x.permute(0, 2, 3, 1)))
+    assert receptive_field(model, "1", input_shape=(1, 5, 5)).size == (5, 5)

@@ -162,7 +162,8 @@ def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, sil
     def probe(tensor: Tensor) -> ShapeProbe:
         # Channels that are chosen or rearranged leave the map, and so what its units see, as it was.
         maps = [one.field for one in probes if one.shape[-2:] == tensor.shape[-2:]]
-        field = union(maps) if maps and func in SELECTING and tensor.ndim > 3 else everything
+        rows_and_columns = tensor.ndim > 3 and tensor.stride()[-2:] == (tensor.shape[-1], 1)
+        field = union(maps) if maps and func in SELECTING and rows_and_columns else everything
         new = ShapeProbe(tuple(tensor.shape), field, first.trace, tensor.dtype)
         if new.ndim == 2:
             new.origin = first.shape if first.ndim > 2 else first.origin
@@ -205,9 +206,11 @@ def trace(
         if threading.get_ident() == thread:
             run.stack.append((module, run.macs))
 
-    def leave(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    # A module of another thread may come without its keywords, while torch takes the hook in or out.
+    def leave(module: nn.Module, args: Any, *keywords_and_output: Any) -> None:
         if threading.get_ident() != thread:
             return
+        kwargs, output = keywords_and_output
         _, before = run.stack.pop()
         first, output = _first((args, kwargs)), _first(output)
         if first is not None and output is not None:
@@ -318,7 +321,7 @@ def min_input_size(model: nn.Module, *, in_channels: int | None = None) -> int:
         raise OptionError("min_input_size: no convolution says how many channels a picture has; pass in_channels=")
     size = _smallest(model, channels)
     if size is None:
-        raise ShapeError(f"min_input_size: no square picture of up to {_LARGEST} pixels fits {type(model).__name__}")
+        raise ShapeError(f"min_input_size: no square picture fits {type(model).__name__}")
     return size
 
 

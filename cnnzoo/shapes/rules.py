@@ -106,8 +106,10 @@ def transposed_convolution(x, weight, bias=None, stride=1, padding=0, output_pad
     parts = zip(x.shape[2:], shape[2:], *window, strict=True)
     size = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, o, d in parts]
     if min(size) < 1:
-        raise ShapeError(f"got {shown(x.shape)}, and its output would be {shown((1, *size))}: empty", excess=-1)
-    x.trace.macs += math.prod(shape) * math.prod(x.shape[2:])
+        raise ShapeError(
+            f"got {shown(x.shape)}, and its output would be {shown((1, shape[1] * groups, *size))}: empty", excess=-1
+        )
+    x.trace.macs += math.prod(shape) * x.shape[0] * math.prod(x.shape[2:])
     return x.like((x.shape[0], shape[1] * groups, *size), whole(x.field, x.shape[2:]))
 
 
@@ -262,7 +264,7 @@ def pad(x, pad, mode="constant", value=None):
 @rule(F.multi_head_attention_forward)
 def attention(query, key, value, embed_dim, num_heads, in_proj_weight, *args, **kwargs):
     length, batch = query.shape[0], query.shape[1]
-    query.trace.macs += length * 4 * embed_dim**2
+    query.trace.macs += length * batch * 4 * embed_dim**2
     return query, query.like((batch, length, key.shape[0]), query.field)
 
 
