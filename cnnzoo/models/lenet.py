@@ -102,7 +102,6 @@ class LeNet5(CNN):
             num_classes=num_classes,
             recipe=recipe,
         )
-        self.num_classes = num_classes
 
     def reset_classifier(self, num_classes: int, codes: Codes | None = None) -> None:
         """Replace the last layer; the RBF layer of `classic=True` needs `codes`, (num_classes, 84)."""
