@@ -7,6 +7,7 @@ from torch import nn
 
 from cnnzoo.chain import CNN
 from cnnzoo.errors import unknown
+from cnnzoo.shapes.probe import is_leaf
 
 Kind = type[nn.Module] | tuple[type[nn.Module], ...] | str
 
@@ -25,7 +26,7 @@ def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> di
         if not name or not fnmatchcase(name, pattern):
             continue
         if kind is None:
-            wanted = not any(module.children())
+            wanted = is_leaf(module)
         elif isinstance(kind, str):
             wanted = kind.lower() in type(module).__name__.lower()
         else:

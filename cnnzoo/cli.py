@@ -203,12 +203,12 @@ def train(
     as_json: bool,
 ) -> None:
     """Run a training RECIPE, or go on with it where it was stopped. `cnnzoo recipes` lists them."""
-    from cnnzoo.data.datasets import fashion_mnist
+    from cnnzoo.data.datasets import DATA_SETS
     from cnnzoo.recipes.loop import train as run_recipe
     from cnnzoo.recipes.recipe import load_recipe
 
     stated = load_recipe(recipe, **({"epochs": epochs} if epochs else {}))
-    sets = fashion_mnist(folder, download=download)
+    sets = DATA_SETS[stated.data](folder, download=download)
     out = out or Path("runs") / f"{recipe}-seed{seed}"
     run = run_recipe(stated, sets, out, seed=seed, device=device, progress=not as_json)
     last = run.epochs[-1]
@@ -293,12 +293,9 @@ def _console():
 
 
 def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich.table import Table
+    from cnnzoo.tables import rich_table
 
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
+    _console().print(rich_table(columns, rows))
 
 
 def _print_json(value: Any) -> None:

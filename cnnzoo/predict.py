@@ -8,7 +8,7 @@ import torch
 
 from cnnzoo.chain import CNN
 from cnnzoo.errors import CheckpointError
-from cnnzoo.registry import spec
+from cnnzoo.registry import ModelName
 from cnnzoo.zoo import load_pretrained
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ class Guess:
 
 def load(name: str, checkpoint: str | None, classic: bool) -> CNN:
     """A network with weights, for names that are known at run time only."""
-    base, _, tag = name.partition(".")
     options: dict[str, Any] = {"classic": True} if classic else {}
-    model = load_pretrained(spec(base).name, checkpoint=checkpoint or tag or None, **options)
+    model = load_pretrained(ModelName(name), checkpoint=checkpoint, **options)
     assert isinstance(model, CNN)
     return model
 

@@ -1,6 +1,5 @@
 """Paper beside model: every figure that a paper prints for a network, and what the network has."""
 
-import html
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,8 @@ import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.construction import construct
 from cnnzoo.errors import UnknownNameError
 from cnnzoo.registry import ModelSpec, find
-from cnnzoo.shapes.probe import LayerShape, trace
+from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
+from cnnzoo.tables import html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,22 +82,15 @@ class Verification:
         )
 
     def __rich__(self) -> "Table":
-        from rich.table import Table
-
-        table = Table(title=self.title, caption=self.total, title_justify="left", caption_justify="left")
-        for column in COLUMNS[: 7 if any(row.note for row in self.rows) else 6]:
-            table.add_column(column, justify="right" if column in ("paper", "model") else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*self.cells(row)[: len(table.columns)], style=None if row.ok else "bold red")
+        columns = COLUMNS if any(row.note for row in self.rows) else COLUMNS[:-1]
+        cells = (self.cells(row)[: len(columns)] for row in self.rows)
+        table = rich_table(columns, cells, right=("paper", "model"), title=self.title, total=self.total)
+        for line, row in zip(table.rows, self.rows, strict=True):
+            line.style = None if row.ok else "bold red"
         return table
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{column}</th>" for column in COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in self.cells(row)) + "</tr>" for row in self.rows
-        )
-        caption = html.escape(self.title)
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(COLUMNS, map(self.cells, self.rows), self.title)
 
 
 def verify(name: str, *, classic: bool = False) -> Verification:
@@ -150,7 +143,7 @@ def _printed(known: ModelSpec, classic: bool) -> dict[str, Any]:
 def measure(model: nn.Module, calls: dict[str, LayerShape], layer: str, quantity: str) -> Any:
     """What the model has for a printed figure: a list for a shape, a number, or None where there is no such layer."""
     if layer == "total":
-        leaves = [call for name, call in calls.items() if not any(model.get_submodule(name).children())]
+        leaves = [call for name, call in calls.items() if is_leaf(model.get_submodule(name))]
         if quantity == "parameters":
             return sum(p.numel() for p in model.parameters())
         if quantity == "connections":

@@ -185,6 +185,11 @@ def test_progress_shows_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixtur
             r"got epochs=0, batch_size=128; both are at",
         ),
         (lambda: dataclasses.replace(TINY, loss={"name": "hinge"}), cnnzoo.UnknownNameError, r"unknown loss 'hinge'"),
+        (
+            lambda: dataclasses.replace(TINY, data="mnist"),
+            cnnzoo.UnknownNameError,
+            r"unknown data set 'mnist': known: fashion_mnist",
+        ),
         (lambda: dataclasses.replace(TINY, schedule="step"), cnnzoo.UnknownNameError, r"unknown schedule 'step'"),
         (lambda: dataclasses.replace(TINY, augment=("blur",)), cnnzoo.UnknownNameError, r"unknown augmentation 'blur'"),
         (

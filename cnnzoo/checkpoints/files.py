@@ -26,14 +26,22 @@ def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] |
     config = getattr(model, "config", None)
     if config is not None:
         header |= {"name": config.name, "options": json.dumps(plain(config.options))}
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
+    with replacing(path) as aside:
         save_file(state, aside, metadata=header)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end, with mode 0644, or is gone after an error."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)
+        aside.replace(path)
     finally:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
 
 
 def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -56,7 +64,11 @@ def read_config(path: Path | str) -> tuple[str, dict[str, Any]]:
         CheckpointError: there is no such file, or it does not say what network it holds.
     """
     with _opened(path) as opened:
-        metadata = opened.metadata() or {}
+        return stated_config(opened.metadata() or {}, path)
+
+
+def stated_config(metadata: dict[str, str], path: Path | str) -> tuple[str, dict[str, Any]]:
+    """`read_config` for a file whose metadata is at hand."""
     try:
         name, options = metadata["name"], json.loads(metadata["options"])
     except (KeyError, ValueError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.checkpoints.files import plain, read_config, read_weights
+from cnnzoo.checkpoints.files import plain, read_weights, stated_config
 from cnnzoo.construction import Device, materialise, outline
 from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
@@ -100,7 +100,7 @@ def load(
         path, made_with = source, None
         tensors, metadata = read_weights(path)
         if "name" in metadata:
-            name, made_with = read_config(path)
+            name, made_with = stated_config(metadata, path)
             if name != spec.name:
                 raise CheckpointError(f"load_pretrained: {path} holds weights of {name}, not of {spec.name}")
             spec.check(made_with, f"load_pretrained: {path}")

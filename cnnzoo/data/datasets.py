@@ -63,6 +63,10 @@ def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -
     )
 
 
+DATA_SETS = {"fashion_mnist": fashion_mnist}
+"""The data sets that a recipe can name."""
+
+
 def _idx(place: Path, split: str, part: str) -> Path | None:
     name = IDX_FILES[split].format(part)
     return next((path for path in (place / f"{name}.gz", place / name) if path.is_file()), None)

@@ -1,7 +1,6 @@
 """The training loop: one for every recipe."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.checkpoints.files import write_weights
+from cnnzoo.checkpoints.files import replacing, write_weights
 from cnnzoo.data.datasets import ImageSet
 from cnnzoo.errors import CheckpointError, OptionError
 from cnnzoo.initialization import initialize
@@ -75,8 +74,8 @@ def train(
     if not own:
         initialize(model, recipe.init, generator=torch.Generator(device).manual_seed(seed))
     loss, optimizer = recipe.make_loss(), recipe.make_optimizer(model)
-    checkpoint = Checkpoint(folder / "last.pt", recipe, seed, model, optimizer)
-    epochs = checkpoint.load(device)
+    state = State(folder / "last.pt", recipe, seed, model, optimizer)
+    epochs = state.load(device)
 
     prepare = recipe.preprocessing.transforms()
     inputs = {split: prepare(one.images.to(device)) for split, one in sets.items()}
@@ -99,7 +98,7 @@ def train(
                 seconds=round(time.perf_counter() - started, 3),
             )
             epochs.append(epoch)
-            checkpoint.save(epochs)
+            state.save(epochs)
             (folder / "log.jsonl").write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
             display.finish(epoch)
     write_weights(model, folder / "model.safetensors", {"recipe": recipe.name, "seed": str(seed)})
@@ -172,7 +171,7 @@ class Batches:
 
 
 @dataclass
-class Checkpoint:
+class State:
     """The state of a run after an epoch: weights, optimiser, and the epochs so far."""
 
     path: Path
@@ -189,18 +188,14 @@ class Checkpoint:
 
     def save(self, epochs: list[Epoch]) -> None:
         """Write the state aside, then rename it over the last one."""
-        aside = self.path.with_suffix(".part")
         state = {
             "identity": self.identity,
             "epochs": [asdict(epoch) for epoch in epochs],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        try:
+        with replacing(self.path) as aside:
             torch.save(state, aside)
-            os.replace(aside, self.path)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> list[Epoch]:
         """Bring model and optimiser to the saved state, if there is one."""

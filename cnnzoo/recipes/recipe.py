@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import OptionError, unknown
 from cnnzoo.models.lenet import MAPLoss
@@ -64,6 +65,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for what, name, known in (
+            ("data set", self.data, DATA_SETS),
             ("loss", self.loss["name"], LOSSES),
             ("optimizer", self.optimizer["name"], OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),

@@ -87,14 +87,17 @@ def _axis(n: int, k: int, s: int, p: int | str, d: int, ceil_mode: bool) -> int:
             raise OptionError(f"output_size: padding='same' goes with stride 1 only, as in torch; got stride {s}")
         return n
     p = 0 if isinstance(p, str) else p
-    span = n + 2 * p - d * (k - 1) - 1
-    out = (span + (s - 1 if ceil_mode else 0)) // s + 1
-    # The last window of ceil mode must start inside the input or its left padding.
-    if ceil_mode and (out - 1) * s >= n + p:
-        out -= 1
+    out = windows(n, k, s, p, d, ceil_mode)
     if out < 1:
         raise ShapeError(f"output_size: {formula(n, k, s, p, d, ceil_mode)} = {out}: the output is empty", excess=-1)
     return out
+
+
+def windows(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
+    """What the formula comes to along one axis, below 1 where no window fits."""
+    out = (n + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
+    # The last window of ceil mode must start inside the input or its left padding.
+    return out - 1 if ceil_mode and (out - 1) * s >= n + p else out
 
 
 def formula(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, ceil_mode: bool = False) -> str:

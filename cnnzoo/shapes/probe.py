@@ -98,7 +98,7 @@ class ShapeProbe:
 
     def size(self, dim: int | None = None):
         """The shape, or the size along one axis."""
-        return torch.Size(self.shape) if dim is None else self.shape[dim]
+        return self.shape if dim is None else self.shape[dim]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -227,7 +227,7 @@ def trace(
         with _unchanged(model):
             model(_picture(model, input_shape, run))
     except ShapeError as error:
-        raise _located(model, input_shape, operation, run, error) from None
+        raise _located(model, names, input_shape, operation, run, error) from None
     finally:
         for hook in hooks:
             hook.remove()
@@ -370,10 +370,17 @@ def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace) -> Any:
     return ShapeProbe((1, *input_shape), pixel(max(len(input_shape) - 1, 1)), run, dtype)
 
 
-def _located(model: nn.Module, input_shape: Sequence[int], operation: str, run: Trace, error: ShapeError) -> ShapeError:
+def _located(
+    model: nn.Module,
+    names: dict[nn.Module, str],
+    input_shape: Sequence[int],
+    operation: str,
+    run: Trace,
+    error: ShapeError,
+) -> ShapeError:
     """The rule's clause as a whole message: which layer of which input, and what works instead."""
     module = run.stack[-1][0] if run.stack else model
-    name = next((name for name, one in model.named_modules() if one is module), "")
+    name = names.get(module, "")
     where = f"layer {name} ({type(module).__name__})" if name else type(module).__name__
     message = f"{operation}: input {shown((1, *input_shape))}: {where} {error}."
     nominal: Any = getattr(model, "input_shape", None)

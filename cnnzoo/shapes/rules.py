@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cnnzoo.errors import ShapeError
 from cnnzoo.shapes.field import ReceptiveField, union, whole, windowed
-from cnnzoo.shapes.formula import formula, output_size
+from cnnzoo.shapes.formula import formula, output_size, windows
 
 if TYPE_CHECKING:
     from cnnzoo.shapes.probe import ShapeProbe
@@ -67,11 +67,10 @@ def _slide(
         size = output_size(spatial, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     except ShapeError:
         columns = zip(spatial, kernel, stride, padding, dilation, strict=True)
-        worst = min(columns, key=lambda c: (c[0] + 2 * c[3] - c[4] * (c[1] - 1) - 1) // c[2])
-        n, k, s, p, d = worst
+        worst = min(columns, key=lambda column: windows(*column, ceil_mode))
         raise ShapeError(
-            f"got {shown(x.shape)}, and its output would be empty: {formula(*worst, ceil_mode)} = "
-            f"{(n + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1}",
+            f"got {shown(x.shape)}, and its output would be empty: "
+            f"{formula(*worst, ceil_mode)} = {windows(*worst, ceil_mode)}",
             excess=-1,
         ) from None
     return x.like((x.shape[0], channels, *size), _seen(x, kernel, stride, padding, dilation))
@@ -144,8 +143,8 @@ def adaptive_pool(x, output_size, return_indices=False):
     size = tuple(n if o is None else o for n, o in zip(spatial, wanted, strict=True))
     stride = [max(n // o, 1) if o > 1 else 0 for n, o in zip(spatial, size, strict=True)]  # one window does not move
     # Window i runs from floor(i n / o) to ceil((i + 1) n / o); where o does not divide n they differ by a pixel.
-    windows = ([-(-(i + 1) * n // o) - i * n // o for i in range(o)] for n, o in zip(spatial, size, strict=True))
-    kernel = [max(extents) for extents in windows]
+    extents = ([-(-(i + 1) * n // o) - i * n // o for i in range(o)] for n, o in zip(spatial, size, strict=True))
+    kernel = [max(along) for along in extents]
     none = [0] * len(spatial)
     return x.like((*x.shape[:2], *size), _seen(x, kernel, stride, none, [1] * len(spatial)))
 

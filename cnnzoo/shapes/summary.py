@@ -1,6 +1,5 @@
 """The layer table of a network, for terminals, notebooks and files."""
 
-import html
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from torch import nn
 
 from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
 from cnnzoo.shapes.receptive import nominal_shape
+from cnnzoo.tables import html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,22 +50,19 @@ class Summary:
             )
 
     @property
+    def heading(self) -> str:
+        """The network and its input in one line."""
+        return f"{self.title} on {'x'.join(map(str, self.input_shape))}"
+
+    @property
     def total(self) -> str:
         """The totals in one line."""
         frozen = f" ({self.trainable:,} trainable)" if self.trainable != self.params else ""
         return f"{self.params:,} parameters{frozen}, {self.macs:,} multiply-adds"
 
     def __rich__(self) -> "Table":
-        from rich.markup import escape
-        from rich.table import Table
-
-        title = f"{self.title} on {'x'.join(map(str, self.input_shape))}"
-        table = Table(title=title, caption=self.total, title_justify="left", caption_justify="left")
-        for i, column in enumerate(COLUMNS):
-            table.add_column(column, justify="left" if i < 2 else "right", overflow="fold")
-        for row in self.rows():
-            table.add_row(*map(escape, row))
-        return table
+        right = COLUMNS[2:]
+        return rich_table(COLUMNS, self.rows(), right=right, title=self.heading, total=self.total)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -76,12 +73,7 @@ class Summary:
         return console.file.getvalue()
 
     def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(cells, "td") for cells in self.rows())
-        caption = html.escape(f"{self.title} on {'x'.join(map(str, self.input_shape))}: {self.total}")
-        return f"<table><caption>{caption}</caption><thead>{row(COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+        return html_table(COLUMNS, self.rows(), f"{self.heading}: {self.total}")
 
 
 def summary(model: nn.Module, input_shape: Sequence[int] | None = None) -> Summary:
