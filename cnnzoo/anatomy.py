@@ -72,7 +72,7 @@ def truncate(model: CNN, *, after: str) -> CNN:
     Raises:
         UnknownNameError: the chain has no such layer.
     """
-    names = list(model._modules)
+    names = list(model.chain())
     _known("truncate", after, names)
     return model[: names.index(after) + 1]
 

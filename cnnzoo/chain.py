@@ -1,6 +1,6 @@
 """The one idea of the library: a network is a chain of named layers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +65,18 @@ class CNN(nn.Sequential):
             for layer in self:
                 out = layer(out)
         except RuntimeError:
-            if isinstance(input, Tensor):  # and not the probe that explains it
-                self._explain(input)
+            self._explain(input)
             raise
         return out
 
     def __getitem__(self, idx: slice | int) -> Any:
         if isinstance(idx, slice):
-            return CNN(list(self.named_children())[idx], input_shape=None if idx.start else self.input_shape)
+            return CNN(list(self.chain().items())[idx], input_shape=None if idx.start else self.input_shape)
         return super().__getitem__(idx)
+
+    def chain(self) -> dict[str, nn.Module]:
+        """The layers by name, in the order in which they run."""
+        return {name: layer for name, layer in self._modules.items() if layer is not None}
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a fresh one for `num_classes` classes; 0 removes it.
@@ -108,9 +111,77 @@ class CNN(nn.Sequential):
 
     def _explain(self, x: Tensor) -> None:
         """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""
+        if not isinstance(x, Tensor):  # the probe that explains it
+            return
         if x.ndim != 4:
             one = " (a single picture is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
             raise ShapeError(
                 f"{type(self).__name__}: got an input of shape {tuple(x.shape)}; it takes images (N, C, H, W){one}"
             ) from None
         check(self, tuple(x.shape[1:]))
+
+
+class AuxiliaryCNN(CNN):
+    """A chain with auxiliary classifiers behind some of its layers, which only training needs.
+
+    They are no part of the chain: `forward` gives the scores alone, `forward_with_aux` those of every classifier.
+
+    Args:
+        layers: the layers by name, in the order in which they run.
+        aux: classifiers by the name of the layer that they stand behind; they share `num_classes`.
+        **rest: as `CNN` takes them.
+    """
+
+    aux: nn.ModuleDict
+
+    def __init__(self, layers: Mapping[str, nn.Module], *, aux: Mapping[str, CNN] | None = None, **rest: Any) -> None:
+        super().__init__(layers, **rest)
+        if aux and not self.num_classes:
+            raise OptionError(
+                f"{type(self).__name__}: aux=True needs classes to tell apart, got num_classes=0; leave out one of them"
+            )
+        self.aux = nn.ModuleDict(aux)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.chain().values())
+
+    def __len__(self) -> int:
+        return len(self.chain())
+
+    def chain(self) -> dict[str, nn.Module]:
+        """The layers by name, in the order in which they run; the auxiliary classifiers are none of them."""
+        return {name: layer for name, layer in super().chain().items() if name != "aux"}
+
+    def forward_with_aux(self, input: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, C, H, W) to the scores (N, num_classes) of the network and of each auxiliary classifier.
+
+        The first is the network's; the others follow in the order of their layers.
+
+        Raises:
+            OptionError: the network was built without auxiliary classifiers.
+            ShapeError: a layer cannot take pictures of this size.
+        """
+        if not self.aux:
+            raise OptionError(
+                f"forward_with_aux: this {type(self).__name__} has no auxiliary classifiers; build it with aux=True"
+            )
+        out, scores = input, []
+        try:
+            for name, layer in self.chain().items():
+                out = layer(out)
+                if name in self.aux:
+                    scores.append(self.aux[name](out))
+        except RuntimeError:
+            self._explain(input)
+            raise
+        return out, *scores
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer, and those of the auxiliary classifiers, by fresh ones; 0 removes them."""
+        super().reset_classifier(num_classes)
+        for classifier in self.aux.values():
+            assert isinstance(classifier, CNN)
+            classifier.reset_classifier(num_classes)
+        if not num_classes:
+            self.aux.clear()
+            self._is_now(num_classes=0, aux=False)

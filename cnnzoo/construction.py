@@ -26,6 +26,8 @@ def construct(
 ) -> M:
     """Build, allocate and initialise a network; `cnnzoo.create` documents the arguments."""
     target = torch.get_default_device() if device is None else torch.device(device)
+    if device is None and target.type == "meta":  # a part of a network that is being outlined
+        return layout()
     model = outline(layout)
     materialise(model, target, dtype)
     if init and target.type != "meta":

@@ -1,9 +1,4 @@
-"""The layers that torch does not have: those of LeNet-5 (1998), and the blocks that two or more families share.
-
-A layer whose parameters are not an ordinary weight tells the rest of the library what it is by three optional
-methods: `fans()` for initialization, `macs(output_shape)` for the shape table and `connections(output_shape)` for
-the paper's own count.
-"""
+"""The layers of LeNet-5 as it was printed in 1998, which torch does not have."""
 
 import math
 from collections.abc import Sequence
@@ -170,34 +165,3 @@ class RBFOutput(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.codes.shape[1]}, {self.codes.shape[0]}"
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut around them.
-
-    Images (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
-
-    Args:
-        in_channels: maps in.
-        out_channels: maps out.
-        stride: of the first convolution.
-        downsample: the shortcut, where the identity does not fit.
-
-    Source: He et al. 2015, "Deep Residual Learning for Image Recognition", Figure 5 (left).
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + shortcut)

@@ -1,0 +1,149 @@
+"""VGG, the networks that went deep with 3x3 convolutions only.
+
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), compare six
+configurations, A to E, in Table 1. All end in fc6, fc7 and fc8; the `_bn` networks normalise each convolution, which
+the paper did not know.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from cnnzoo.chain import CNN
+from cnnzoo.registry import Paper, register
+
+__all__ = [
+    "VGG",
+    "vgg11",
+    "vgg11_bn",
+    "vgg11_lrn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg16_c",
+    "vgg19",
+    "vgg19_bn",
+]
+
+PAPER = Paper("vgg")
+
+# The columns of Table 1: for each of the five blocks, the kernel sizes of its convolutions.
+A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
+B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
+C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
+D = ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(CNN):
+    """VGG: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv1_1 to conv5_4 and fc6 to fc8.
+
+    Args:
+        configuration: a column of Table 1: for each block, the kernel sizes of its convolutions.
+        num_classes: number of scores; 0 ends the network at the 4,096 features of fc7.
+        in_channels: channels of the pictures.
+        dropout: probability with which a unit of fc6 and fc7 is left out.
+        norm: normalise every convolution.
+        lrn: local response normalisation behind the first convolution.
+    """
+
+    def __init__(
+        self,
+        configuration: Sequence[Sequence[int]],
+        *,
+        num_classes: int,
+        in_channels: int,
+        dropout: float,
+        norm: bool = False,
+        lrn: bool = False,
+    ) -> None:
+        layers: dict[str, nn.Module] = {}
+        inputs = in_channels
+        for block, (kernels, width) in enumerate(zip(configuration, WIDTHS, strict=True), 1):
+            for i, kernel in enumerate(kernels, 1):
+                layers[f"conv{block}_{i}"] = nn.Conv2d(inputs, width, kernel, padding=kernel // 2)
+                if norm:
+                    layers[f"bn{block}_{i}"] = nn.BatchNorm2d(width)
+                layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
+                inputs = width
+            if lrn and block == 1:  # Table 1, column A-LRN, with the constants of AlexNet
+                layers["norm1"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
+            layers[f"pool{block}"] = nn.MaxPool2d(2)
+        layers["avgpool"] = nn.AdaptiveAvgPool2d(7)  # nothing to do at 224x224; lets other sizes in
+        layers["flatten"] = nn.Flatten()
+        for name, features in (("6", 512 * 7 * 7), ("7", 4096)):
+            layers[f"fc{name}"] = nn.Linear(features, 4096)
+            layers[f"relu{name}"] = nn.ReLU(inplace=True)
+            layers[f"drop{name}"] = nn.Dropout(dropout)
+        # Section 3.1 starts A from small random weights and the others from A's, and notes that those of Glorot and
+        # Bengio (2010) make that unnecessary.
+        recipe = "he2015" if norm else "simonyan2014" if configuration is A else "glorot2010"
+        super().__init__(
+            layers,
+            input_shape=(in_channels, 224, 224),
+            head=("fc8", 4096),
+            num_classes=num_classes,
+            recipe=recipe,
+        )
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg11(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration A: eight convolutions."""
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg11_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration A with batch normalisation."""
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg11_lrn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration A-LRN: local response normalisation behind conv1_1, which the paper found not to help."""
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, lrn=True)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg13(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration B: ten convolutions."""
+    return VGG(B, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg13_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration B with batch normalisation."""
+    return VGG(B, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg16_c(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration C: thirteen convolutions, those that close blocks 3 to 5 of size 1x1."""
+    return VGG(C, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg16(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration D: thirteen 3x3 convolutions."""
+    return VGG(D, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg16_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration D with batch normalisation."""
+    return VGG(D, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg19(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration E: sixteen convolutions."""
+    return VGG(E, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+
+
+@register(PAPER, input_shape=(3, 224, 224))
+def vgg19_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
+    """VGG configuration E with batch normalisation."""
+    return VGG(E, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
