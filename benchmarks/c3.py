@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 
 import cnnzoo
-from benchmarks.harness import Comparison, Report, Target, interleave, min_time, repeats, reporting
+from benchmarks.harness import (
+    Comparison,
+    Report,
+    Target,
+    device,
+    interleave,
+    min_time,
+    repeats,
+    reporting,
+    synchronizer,
+)
 from cnnzoo.nn import ConnectionTable, ConnectionTableConv2d
 
 SHAPE = (256, 6, 14, 14)
@@ -40,14 +50,12 @@ class SeparateConv2d(nn.Module):
 
 
 @click.command()
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@device()
 @repeats()
 @min_time()
 @reporting
 def c3(device: str, repeats: int, min_time: float, report: Report) -> None:
     """The sparse C3 of LeNet-5 at batch 256."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("torch finds no CUDA device")
     layers = {name: layer.to(device) for name, layer in same_layers().items()}
     require_agreement(layers, device)
     x = torch.randn(SHAPE, device=device, requires_grad=True)  # as inside a network
@@ -60,8 +68,7 @@ def c3(device: str, repeats: int, min_time: float, report: Report) -> None:
     comparisons, targets = [], []
     for name, run in passes.items():
         calls = {kind: (lambda layer=layer, run=run: run(layer)) for kind, layer in layers.items()}
-        synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
-        samples = interleave(calls, repeats=repeats, min_time=min_time, synchronize=synchronize)
+        samples = interleave(calls, repeats=repeats, min_time=min_time, synchronize=synchronizer(device))
         one = Comparison(f"{name}, {device}", "dense", samples)
         comparisons.append(one)
         targets += [

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 import cnnzoo
@@ -204,30 +204,49 @@ class Report:
 
     def timings(self, name: str, comparisons: Sequence[Comparison], targets: Sequence[Target]) -> None:
         """Report times and their ratios."""
-        here = Environment.here()
-        table = Table("case", "candidate", "median", "quartiles", "ratio", "quartiles", title=name)
-        lines = []
-        for one in comparisons:
-            table.add_section()
-            for candidate, taken in one.samples.items():
-                ratio = one.ratio(candidate)
-                numbers = (taken.median, taken.quartiles, one.reference, ratio.median, ratio.quartiles)
-                lines.append(asdict(Result(name, one.case, candidate, *numbers, here)))
-                table.add_row(one.case, candidate, *_cells(taken, *_unit(taken.median)), *_cells(ratio))
-        self.conclude(name, table, lines, targets)
+        self.conclude(name, times_table(name, comparisons), times_lines(name, comparisons), targets)
 
-    def conclude(self, name: str, table: Table, lines: Sequence[dict[str, Any]], targets: Sequence[Target]) -> None:
+    def conclude(
+        self, name: str, table: RenderableType, lines: Sequence[dict[str, Any]], targets: Sequence[Target]
+    ) -> None:
         """Report any table; with `--check`, a missed target ends the program with status 1."""
         console = Console()
         console.print(table)
         for target in targets:
-            console.print(str(target), highlight=False)
+            console.print(str(target), highlight=False, soft_wrap=True)
         if self.save:
             RESULTS.mkdir(exist_ok=True)
             with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         if self.check and not all(target.met for target in targets):
             raise SystemExit(1)
+
+
+def times_table(title: str, comparisons: Sequence[Comparison]) -> Table:
+    """Times and their ratios, for the terminal."""
+    table = Table("case", "candidate", "median", "quartiles", "ratio", "quartiles", title=title)
+    for one in comparisons:
+        table.add_section()
+        for candidate, taken in one.samples.items():
+            table.add_row(one.case, candidate, *time_cells(taken), *_cells(one.ratio(candidate)))
+    return table
+
+
+def times_lines(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Times and their ratios, for the file of results."""
+    here = Environment.here()
+    lines = []
+    for one in comparisons:
+        for candidate, taken in one.samples.items():
+            ratio = one.ratio(candidate)
+            numbers = (taken.median, taken.quartiles, one.reference, ratio.median, ratio.quartiles)
+            lines.append(asdict(Result(name, one.case, candidate, *numbers, here)))
+    return lines
+
+
+def time_cells(samples: Samples) -> tuple[str, str]:
+    """Median and quartiles in the unit that they are read in."""
+    return _cells(samples, *_unit(samples.median))
 
 
 def _cells(samples: Samples, scale: float = 1.0, unit: str = "") -> tuple[str, str]:
@@ -252,6 +271,26 @@ def min_time(default: float = 0.2):
     """The option `--min-time`."""
     what = "Seconds that one sample takes at least."
     return click.option("--min-time", type=float, default=default, show_default=True, help=what)
+
+
+def device():
+    """The option `--device`; without a CUDA device, `cuda` ends the command before it measures anything."""
+    kinds = click.Choice(["cpu", "cuda"])
+    return click.option(
+        "--device", type=kinds, default="cpu", show_default=True, callback=_present, help="Where to run."
+    )
+
+
+def _present(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        click.echo(f"{context.info_name}: skipped, torch finds no CUDA device")
+        context.exit()
+    return device
+
+
+def synchronizer(device: str) -> Callable[[], None]:
+    """What waits until a device has done what was asked of it."""
+    return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:

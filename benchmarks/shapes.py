@@ -1,6 +1,7 @@
 """The output shape of every layer: by `infer_shapes`, by a forward on the meta device, and by torchinfo.
 
-The networks are torchvision's, on the meta device, so that no candidate allocates or multiplies anything.
+The networks are torchvision's, and then every one of cnnzoo's, which `infer_shapes` alone is timed on. They are on the
+meta device, so that no candidate allocates or multiplies anything.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,23 @@ import click
 import torch
 import torchinfo
 import torchvision
+from rich.console import Group
+from rich.table import Table
 from torch import Tensor, nn
 
 import cnnzoo
-from benchmarks.harness import Comparison, Report, Target, interleave, min_time, repeats, reporting
+from benchmarks.harness import (
+    Comparison,
+    Report,
+    Target,
+    interleave,
+    min_time,
+    repeats,
+    reporting,
+    time_cells,
+    times_lines,
+    times_table,
+)
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "resnet18": (torchvision.models.resnet18, 224),
@@ -21,6 +35,10 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "inception_v3": (partial(torchvision.models.inception_v3, aux_logits=False, init_weights=False), 299),
     "vgg16": (partial(torchvision.models.vgg16, init_weights=False), 224),
 }
+DEEPEST = "resnet152"
+
+REGISTRY = "every network"
+THOUSAND_LAYERS = ("cifar_resnet1202", "cifar_preresnet1001")
 
 
 @click.command()
@@ -28,7 +46,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], int]] = {
 @min_time()
 @reporting
 def shapes(repeats: int, min_time: float, report: Report) -> None:
-    """Inferring the shapes of torchvision's networks."""
+    """Inferring the shapes of torchvision's networks, and of cnnzoo's."""
     comparisons = []
     for name, (build, size) in NETWORKS.items():
         with torch.device("meta"):
@@ -40,17 +58,45 @@ def shapes(repeats: int, min_time: float, report: Report) -> None:
             "torchinfo": partial(torchinfo.summary, model, input_size=(1, 3, size, size), device="meta", verbose=0),
         }
         comparisons.append(Comparison(name, "cnnzoo", interleave(candidates, repeats=repeats, min_time=min_time)))
-    report.timings("shapes", comparisons, targets(comparisons))
+    calls = {name: partial(cnnzoo.infer_shapes, model, model.input_shape) for name, model in registered().items()}
+    own = Comparison(REGISTRY, DEEPEST, interleave(calls, repeats=repeats, min_time=min_time))
+    lines = times_lines("shapes", [*comparisons, own])
+    tables = Group(times_table("shapes", comparisons), registry_table(own))
+    report.conclude("shapes", tables, lines, [*targets(comparisons), *limits(own)])
+
+
+def registered() -> dict[str, cnnzoo.CNN]:
+    """Every network of the registry on the meta device, today's and the one that its paper printed."""
+    models = {}
+    for name in cnnzoo.list_models():
+        models[name] = cnnzoo.create(name, device="meta", init=False).eval()
+        if cnnzoo.spec(name).has_classic:
+            models[f"{name}, classic"] = cnnzoo.create(name, device="meta", init=False, classic=True).eval()
+    return models
+
+
+def registry_table(own: Comparison) -> Table:
+    """The times alone: networks that differ are no candidates for the same thing."""
+    table = Table("network", "median", "quartiles", title="shapes of every network in the registry, cnnzoo")
+    for name, samples in own.samples.items():
+        table.add_row(name, *time_cells(samples))
+    return table
+
+
+def limits(own: Comparison) -> list[Target]:
+    """What is promised for every network of the registry but those of a thousand layers."""
+    times = {name: 1000 * samples.median for name, samples in own.samples.items() if name not in THOUSAND_LAYERS}
+    return [Target(f"{own.case}: {name}", time, at_most=20, unit=" ms") for name, time in times.items()]
 
 
 def targets(comparisons: list[Comparison]) -> list[Target]:
-    """What is promised for the deepest network."""
-    deepest = next(one for one in comparisons if one.case == "resnet152")
+    """What is promised for the deepest of torchvision's networks."""
+    deepest = next(one for one in comparisons if one.case == DEEPEST)
     ours, *others = deepest.samples
-    time = Target("resnet152: cnnzoo", 1000 * deepest.samples[ours].median, at_most=20, unit=" ms")
+    time = Target(f"{DEEPEST}: cnnzoo", 1000 * deepest.samples[ours].median, at_most=20, unit=" ms")
     return [
         time,
-        *(Target(f"resnet152: {other} / cnnzoo", deepest.ratio(other).median, at_least=10) for other in others),
+        *(Target(f"{DEEPEST}: {other} / cnnzoo", deepest.ratio(other).median, at_least=10) for other in others),
     ]
 
 

@@ -50,18 +50,20 @@ def materialise(
     made: dict[Tensor, Tensor] = {}  # a tensor that two layers share stays shared
 
     def place(tensor: Tensor) -> Tensor:
-        if tensor not in made:
-            kind = dtype if tensor.is_floating_point() else None
-            new = torch.empty_like(tensor, device=device, dtype=kind) if tensor.is_meta else tensor.to(device, kind)
-            made[tensor] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
-        return made[tensor]
+        kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        if tensor.is_meta:
+            return torch.empty(tensor.shape, dtype=kind, device=device)
+        return tensor.to(device, kind)
 
     for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[name] = place(parameter)  # pyright: ignore[reportArgumentType]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = place(buffer)
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if tensor not in made:
+                    new = place(tensor)
+                    parameter = tensors is module._parameters
+                    made[tensor] = nn.Parameter(new, tensor.requires_grad) if parameter else new
+                tensors[name] = made[tensor]  # pyright: ignore[reportArgumentType]
         if isinstance(module, nn.modules.batchnorm._NormBase) and not keep_statistics:
             module.reset_running_stats()

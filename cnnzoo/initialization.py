@@ -9,18 +9,17 @@ as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
+from cnnzoo.draws import Draws, Fan
 from cnnzoo.errors import OptionError, unknown
 from cnnzoo.nn import ConnectionTableConv2d, Subsample
 
 Layers = Sequence[nn.Module]
 Recipe = Callable[[Layers, Generator | None], None]
-Fan = float | Tensor
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, ConnectionTableConv2d, Subsample)
 NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -68,11 +67,12 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
 
     Source: documentation of `torch.nn.Conv2d` and `torch.nn.Linear`, under "Variables".
     """
-    for layer in layers:
-        own = isinstance(layer, (ConnectionTableConv2d, Subsample))
-        # For a transposed convolution torch takes the wrong axis of the weight; so does this.
-        _uniform(_weight(layer), (fans(layer)[0] if own else _weight(layer)[0].numel()) ** -0.5, generator)
-        _uniform(_bias(layer), (_unit_fan_in(layer) if own else _weight(layer)[0].numel()) ** -0.5, generator)
+    with Draws(generator) as draws:
+        for layer in layers:
+            own = isinstance(layer, (ConnectionTableConv2d, Subsample))
+            # For a transposed convolution torch takes the wrong axis of the weight; so does this.
+            draws.uniform(_weight(layer), (fans(layer)[0] if own else _weight(layer)[0].numel()) ** -0.5)
+            draws.uniform(_bias(layer), (_unit_fan_in(layer) if own else _weight(layer)[0].numel()) ** -0.5)
 
 
 def lecun1998(layers: Layers, generator: Generator | None = None) -> None:
@@ -83,9 +83,10 @@ def lecun1998(layers: Layers, generator: Generator | None = None) -> None:
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998),
     Appendix A.
     """
-    for layer in layers:
-        _uniform(_weight(layer), 2.4 / fans(layer)[0], generator)
-        _uniform(_bias(layer), 2.4 / _unit_fan_in(layer), generator)
+    with Draws(generator) as draws:
+        for layer in layers:
+            draws.uniform(_weight(layer), 2.4 / fans(layer)[0])
+            draws.uniform(_bias(layer), 2.4 / _unit_fan_in(layer))
 
 
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
@@ -99,8 +100,8 @@ def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     convolutions = [layer for layer in layers if not isinstance(layer, nn.Linear)]
     ones = {*convolutions[1:2], *convolutions[3:5], *linear[:-1]}
+    normal(layers, generator, std=0.01)
     for layer in layers:
-        _normal(_weight(layer), 0.01, generator)
         _constant(_bias(layer), 1.0 if layer in ones else 0.0)
 
 
@@ -118,9 +119,10 @@ def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: flo
 
 def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
     """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline."""
-    for layer in layers:
-        _normal(_weight(layer), std, generator)
-        _constant(_bias(layer), 0.0)
+    with Draws(generator) as draws:
+        for layer in layers:
+            draws.normal(_weight(layer), std)
+            _constant(_bias(layer), 0.0)
 
 
 def truncated_normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.1) -> None:
@@ -128,9 +130,10 @@ def truncated_normal(layers: Layers, generator: Generator | None = None, *, std:
 
     Source: the released code of Szegedy et al. 2016, whose Inception networks start so.
     """
-    for layer in layers:
-        _truncated(_weight(layer), std, generator)
-        _constant(_bias(layer), 0.0)
+    with Draws(generator) as draws:
+        for layer in layers:
+            draws.truncated_normal(_weight(layer), std)
+            _constant(_bias(layer), 0.0)
 
 
 def glorot2010(
@@ -144,9 +147,10 @@ def glorot2010(
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
     equations 12 and 16 (the "normalized initialization", uniform within sqrt(6 / (fan-in + fan-out))).
     """
-    for layer in layers:
-        fan_in, fan_out = fans(layer)
-        _scaled(layer, 2 / (fan_in + fan_out), distribution, generator)
+    with Draws(generator) as draws:
+        for layer in layers:
+            fan_in, fan_out = fans(layer)
+            _scaled(layer, 2 / (fan_in + fan_out), distribution, draws)
 
 
 def he2015(
@@ -165,8 +169,9 @@ def he2015(
     """
     if mode not in ("fan_in", "fan_out"):
         raise OptionError(f"he2015: got mode={mode!r}; it is 'fan_in' or 'fan_out'")
-    for layer in layers:
-        _scaled(layer, 2 / fans(layer)[mode == "fan_out"], distribution, generator)
+    with Draws(generator) as draws:
+        for layer in layers:
+            _scaled(layer, 2 / fans(layer)[mode == "fan_out"], distribution, draws)
 
 
 def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: float = 1.0) -> None:
@@ -190,12 +195,11 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
 
     Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".
     """
+    normal(layers, generator, std=std)
     for layer in layers:
-        _normal(_weight(layer), std, generator)
         for units in _units(layer):
             rank = torch.rand(units.flatten(1).shape, generator=generator, device=units.device).argsort(1).argsort(1)
             units.masked_fill_((rank >= connections).view_as(units), 0)
-        _constant(_bias(layer), 0.0)
 
 
 def constant(layers: Layers, generator: Generator | None = None, *, value: float = 0.1) -> None:
@@ -256,11 +260,11 @@ def _units(layer: nn.Module) -> Iterable[Tensor]:
     return (weight.view(len(weight), -1, *weight.shape[2:]),)
 
 
-def _scaled(layer: nn.Module, variance: Fan, distribution: str, generator: Generator | None) -> None:
+def _scaled(layer: nn.Module, variance: Fan, distribution: str, draws: Draws) -> None:
     if distribution == "uniform":
-        _uniform(_weight(layer), (3 * variance) ** 0.5, generator)  # the variance of a uniform is bound^2 / 3
+        draws.uniform(_weight(layer), (3 * variance) ** 0.5)  # the variance of a uniform is bound^2 / 3
     elif distribution == "normal":
-        _normal(_weight(layer), variance**0.5, generator)
+        draws.normal(_weight(layer), variance**0.5)
     else:
         raise OptionError(f"initialize: got distribution={distribution!r}; it is 'uniform' or 'normal'")
     _constant(_bias(layer), 0.0)
@@ -274,49 +278,6 @@ def _weight(layer: nn.Module) -> Tensor:
 def _bias(layer: nn.Module) -> Tensor | None:
     assert layer.bias is None or isinstance(layer.bias, Tensor)
     return layer.bias
-
-
-def _uniform(tensor: Tensor | None, bound: Fan, generator: Generator | None) -> None:
-    if tensor is None:
-        return
-    if isinstance(bound, Tensor):
-        tensor.uniform_(-1, 1, generator=generator).mul_(bound.to(tensor))
-    else:
-        _draw(tensor, lambda piece, own: piece.uniform_(-bound, bound, generator=own), generator)
-
-
-def _normal(tensor: Tensor, std: Fan, generator: Generator | None) -> None:
-    if isinstance(std, Tensor):
-        tensor.normal_(generator=generator).mul_(std.to(tensor))
-    else:
-        _draw(tensor, lambda piece, own: piece.normal_(0, std, generator=own), generator)
-
-
-def _truncated(tensor: Tensor, std: float, generator: Generator | None) -> None:
-    def draw(piece: Tensor, own: Generator | None) -> None:
-        flat = piece.normal_(0, std, generator=own).view(-1)
-        while not flat.is_meta and len(outside := (flat.abs() > 2 * std).nonzero().squeeze(1)):  # one in 22
-            flat[outside] = torch.empty_like(flat[outside]).normal_(0, std, generator=own)
-
-    _draw(tensor, draw, generator)
-
-
-PIECE = 1 << 20
-
-
-def _draw(tensor: Tensor, draw: Callable[[Tensor, Generator | None], object], generator: Generator | None) -> None:
-    """Fill a tensor with random numbers.
-
-    On the CPU torch draws them one after the other. A large tensor is filled in pieces side by side, each from a
-    generator of its own, whose seed the given one draws: the numbers do not depend on the number of threads.
-    """
-    if tensor.device.type != "cpu" or tensor.numel() <= PIECE or not tensor.is_contiguous():
-        draw(tensor, generator)
-        return
-    pieces = tensor.detach().view(-1).split(PIECE)
-    seeds = torch.randint(2**62, (len(pieces),), generator=generator, device="cpu").tolist()
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(lambda piece, seed: draw(piece, Generator("cpu").manual_seed(seed)), pieces, seeds))
 
 
 def _constant(tensor: Tensor | None, value: float) -> None:

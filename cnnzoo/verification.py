@@ -1,6 +1,7 @@
 """Paper beside model: every figure that a paper prints for a network, and what the network has."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 QUANTITIES = ("output", "parameters", "connections", "macs")
 COLUMNS = ("layer", "quantity", "paper", "model", "", "source", "note")
+SUFFIXES = {"K": 3, "M": 6, "G": 9}
+"""What a letter behind a rounded figure stands for: thousands, millions, thousand millions, as powers of ten."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class Row:
     Attributes:
         layer: the layer's name, or `"total"`.
         quantity: `"output"` (shape), `"parameters"`, `"connections"` or `"macs"`.
-        paper: as printed.
+        paper: as printed: exact, or a string where the paper rounds it, such as `"3.8G"`.
         model: as built.
         ok: whether they agree, or differ exactly as the note says.
         source: where the figure stands.
-        note: why a printed figure is not the model's, where that is known.
+        note: why a printed figure is not the model's, where that is known, or a remark on it.
     """
 
     layer: str
@@ -42,6 +45,11 @@ class Row:
     ok: bool
     source: str
     note: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the model has what is printed, to the last printed digit."""
+        return agrees(self.paper, self.model)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Verification:
 
     def cells(self, row: Row) -> tuple[str, ...]:
         """A row as text, under `COLUMNS`."""
-        mark = ("=" if row.paper == row.model else "noted") if row.ok else "DIFFERS"
+        mark = ("=" if row.agrees else "noted") if row.ok else "DIFFERS"
         return (row.layer, row.quantity, _shown(row.paper), _shown(row.model), mark, row.source, row.note)
 
     @property
@@ -71,14 +79,11 @@ class Verification:
     @property
     def total(self) -> str:
         """How many of the printed figures agree, in one line."""
-        equal = sum(row.paper == row.model for row in self.rows)
-        noted = sum(row.ok for row in self.rows) - equal
-        return f"{len(self.rows)} printed figures: {equal} agree" + (
-            "".join(
-                f", {count} {how}"
-                for count, how in ((noted, "differ as noted"), (len(self.rows) - equal - noted, "DIFFER"))
-                if count
-            )
+        marks = [row.agrees if row.ok else None for row in self.rows]
+        return f"{len(marks)} printed figures: {marks.count(True)} agree" + "".join(
+            f", {count} {how}"
+            for count, how in ((marks.count(False), "differ as noted"), (marks.count(None), "DIFFER"))
+            if count
         )
 
     def __rich__(self) -> "Table":
@@ -115,12 +120,13 @@ def verify(name: str, *, classic: bool = False) -> Verification:
     calls = {call.name: call for call in reversed(trace(model, shape, "verify"))}
     rows = []
     for line in printed["rows"]:
+        reads = line.get("reads", {})
         for quantity in QUANTITIES:
             if quantity in line:
                 found = measure(model, calls, line["layer"], quantity)
-                expected = line.get("reads", {}).get(quantity, line[quantity])
-                ok = found == expected
-                note = line.get("note", "") if found != line[quantity] else ""
+                ok = agrees(reads.get(quantity, line[quantity]), found)
+                # Beside `reads`, a note is about the figures that differ; without, a remark on all of the line.
+                note = "" if reads and agrees(line[quantity], found) else line.get("note", "")
                 rows.append(Row(line["layer"], quantity, line[quantity], found, ok, line["source"], note))
     return Verification(name, classic, known.paper.citation, tuple(rows))
 
@@ -138,6 +144,23 @@ def _printed(known: ModelSpec, classic: bool) -> dict[str, Any]:
         f"verify: {known.paper.title!r} prints nothing about {known.name} with classic={classic}; "
         f"papers/{known.paper.key}.toml has no such table"
     )
+
+
+def agrees(printed: Any, found: Any) -> bool:
+    """Whether a printed figure is the model's.
+
+    An exact figure is, where they are equal. A rounded one, such as `"3.8G"`, is, where they differ by less than one
+    unit of its last digit: papers cut digits off as often as they round them, and print 3.86 G as 3.8. Any other
+    string, such as `"<25M"`, agrees with nothing, and its row says what the model `reads`.
+    """
+    if not isinstance(printed, str):
+        return printed == found
+    rounded = re.fullmatch(r"(\d+)(?:\.(\d+))?([KMG])", printed)
+    if rounded is None or not isinstance(found, int):
+        return False
+    whole, decimals, suffix = rounded.groups(default="")
+    unit = 10 ** (SUFFIXES[suffix] - len(decimals))
+    return abs(found - int(whole + decimals) * unit) < unit
 
 
 def measure(model: nn.Module, calls: dict[str, LayerShape], layer: str, quantity: str) -> Any:

@@ -1,5 +1,6 @@
 """What every test file shares: the variants of the registered networks, and whether there is a CUDA device."""
 
+import functools
 import os
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")
@@ -27,9 +28,48 @@ class Variant:
     def build(self, **options) -> nn.Module:
         return cnnzoo.create(cnnzoo.spec(self.name).name, **self.options, **options)
 
-    def images(self, model: nn.Module, n: int = 2) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(n, *model.input_shape, generator=generator)
+    def settled(self, **options) -> nn.Module:
+        """In evaluation mode, its batch normalisation knowing pictures: without, hundreds of blocks overflow."""
+        model = self.build(seed=0, **options)
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if norms:
+            for norm in norms:
+                norm.momentum = 1.0
+            with torch.no_grad():
+                model.train()(self.images(model, 4).to(next(model.parameters())))
+            for norm in norms:
+                norm.momentum = 0.1
+        return model.eval()
+
+    @property
+    def cost(self) -> int:
+        """Multiply-adds, as the paper's table has them."""
+        known = cnnzoo.spec(self.name)
+        tables = (t for t in known.paper.table["networks"] if t["name"] == self.name)
+        rows = (row for t in tables if t.get("classic", False) == self.classic for row in t["rows"])
+        return max(
+            (row["macs"] for row in rows if row["layer"] == "total" and isinstance(row.get("macs"), int)), default=0
+        )
+
+    @functools.cached_property
+    def small(self) -> int | None:
+        """The side of the smallest pictures worth testing with, or None where the network takes one size only."""
+        model = self.build(device="meta")
+        channels, height, width = model.input_shape
+        for part in (4, 3, 2) if height == width else ():
+            try:
+                cnnzoo.infer_shapes(model, (channels, height // part, height // part))
+            except cnnzoo.ShapeError:
+                continue
+            return height // part
+        return None
+
+    def images(self, model: nn.Module, n: int = 2, *, nominal: bool = False) -> torch.Tensor:
+        """Random pictures, of the size the network is made for or of the smallest worth testing with."""
+        channels, *size = model.input_shape
+        if self.small and not nominal:
+            size = [self.small, self.small]
+        return torch.randn(n, channels, *size, generator=torch.Generator().manual_seed(0))
 
     def __str__(self) -> str:
         return self.name + ("-classic" if self.classic else "")
@@ -42,10 +82,26 @@ VARIANTS = [
 ]
 
 
+@functools.cache
+def smallest() -> frozenset[Variant]:
+    """Of each family, the network that costs least, as printed and as it is today."""
+    families: dict[tuple[str, bool], list[Variant]] = {}
+    for one in VARIANTS:
+        families.setdefault((cnnzoo.spec(one.name).family, one.classic), []).append(one)
+    return frozenset(min(family, key=lambda one: one.cost) for family in families.values())
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `variant` runs for every network of the registry: adding a model tests it."""
-    if "variant" in metafunc.fixturenames:
-        metafunc.parametrize("variant", VARIANTS, ids=str)
+    """A test that takes `variant` runs for every network of the registry: adding a model tests it.
+
+    One that is marked `thorough` counts as slow on all but the smallest network of each family.
+    """
+    if "variant" not in metafunc.fixturenames:
+        return
+    thorough = metafunc.definition.get_closest_marker("thorough")
+    marks = [[pytest.mark.slow] if thorough and one not in smallest() else [] for one in VARIANTS]
+    parameters = [pytest.param(one, marks=mark, id=str(one)) for one, mark in zip(VARIANTS, marks, strict=True)]
+    metafunc.parametrize("variant", parameters)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ LAYERS = [
     ["shapes.receptive"],
     ["shapes.summary"],
     ["nn"],
+    ["draws"],
     ["initialization"],
     ["chain", "construction"],
     ["registry", "anatomy"],

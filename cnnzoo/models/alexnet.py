@@ -9,6 +9,7 @@ five convolutions and three fully connected layers over two GPUs. `alexnet(class
 from torch import nn
 
 from cnnzoo.chain import CNN
+from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
 __all__ = ["AlexNet", "alexnet"]
@@ -35,7 +36,7 @@ def tower(widths: tuple[int, int, int, int, int], in_channels: int, *, classic: 
         layers[f"conv{i}"] = convolution
         layers[f"relu{i}"] = nn.ReLU(inplace=True)
         if classic and i in (1, 2):  # section 3.3; the authors' code divides alpha by the window, as torch does
-            layers[f"norm{i}"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
+            layers[f"norm{i}"] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
         if i in (1, 2, 5):  # section 3.4: windows overlap by a pixel
             layers[f"pool{i}"] = nn.MaxPool2d(3, stride=2)
     return layers

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from cnnzoo.chain import CNN, AuxiliaryCNN
-from cnnzoo.nn import Branches, ConvUnit
+from cnnzoo.nn import Branches, ConvUnit, LocalResponseNorm
 from cnnzoo.nn.inception import path
 from cnnzoo.registry import Paper, register
 
@@ -97,10 +97,10 @@ def googlenet(
     layers: dict[str, nn.Module] = {
         "conv1": ConvUnit(in_channels, 64, 7, stride=2, norm=norm),
         "pool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        "norm1": nn.LocalResponseNorm(5),
+        "norm1": LocalResponseNorm(5),
         "conv2_reduce": ConvUnit(64, 64, 1, norm=norm),
         "conv2": ConvUnit(64, 192, 3, norm=norm),
-        "norm2": nn.LocalResponseNorm(5),
+        "norm2": LocalResponseNorm(5),
         "pool2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
     }
     if not classic:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from cnnzoo.chain import CNN
+from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
 __all__ = [
@@ -69,7 +70,7 @@ class VGG(CNN):
                 layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
                 inputs = width
             if lrn and block == 1:  # Table 1, column A-LRN, with the constants of AlexNet
-                layers["norm1"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
+                layers["norm1"] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
             layers[f"pool{block}"] = nn.MaxPool2d(2)
         layers["avgpool"] = nn.AdaptiveAvgPool2d(7)  # nothing to do at 224x224; lets other sizes in
         layers["flatten"] = nn.Flatten()

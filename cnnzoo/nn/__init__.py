@@ -7,6 +7,7 @@ the paper's own count.
 
 from cnnzoo.nn.inception import Branches, ConvUnit, Residual
 from cnnzoo.nn.lenet import ConnectionTable, ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
+from cnnzoo.nn.normalization import LocalResponseNorm
 from cnnzoo.nn.residual import (
     BasicBlock,
     Bottleneck,
@@ -23,6 +24,7 @@ __all__ = [
     "ConnectionTable",
     "ConnectionTableConv2d",
     "ConvUnit",
+    "LocalResponseNorm",
     "PreActBasicBlock",
     "PreActBottleneck",
     "RBFOutput",
