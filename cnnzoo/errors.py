@@ -59,7 +59,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     choices = {choice.lower(): choice for choice in known}
     near = difflib.get_close_matches(name.lower(), choices, n=3, cutoff=0.6)
     if near:
-        return "did you mean " + " or ".join(repr(choices[hit]) for hit in near) + "?"
+        likeness = {hit: difflib.SequenceMatcher(None, hit, name.lower()).ratio() for hit in near}
+        best = likeness[near[0]] - 0.05
+        meant = (repr(choices[hit]) for hit in near if likeness[hit] > best or hit.startswith(name.lower()))
+        return f"did you mean {' or '.join(meant)}?"
     if len(choices) > 12:
         return f"there are {len(choices)}, none of them similar."
     return f"known: {', '.join(choices.values())}." if choices else "there is none."

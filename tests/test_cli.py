@@ -39,7 +39,9 @@ def test_list() -> None:
     rows = json.loads(fine("list", "--json"))
     assert [row["name"] for row in rows] == cnnzoo.list_models()
     assert next(row for row in rows if row["name"] == "lenet5")["weights"] == list(cnnzoo.spec("lenet5").checkpoints)
-    assert json.loads(fine("list", "--blocks", "--json")) == []
+    blocks = [row["name"] for row in json.loads(fine("list", "--blocks", "--json"))]
+    assert blocks == cnnzoo.list_models(kind="block")
+    assert "basic_block" in blocks
     assert [row["name"] for row in json.loads(fine("list", "--pretrained", "--json"))] == ["lenet5"]
 
 

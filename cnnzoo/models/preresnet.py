@@ -40,7 +40,8 @@ class PreResNet(CNN):
         depths: blocks in each of the four stages.
         bottlenecks: build them of `PreActBottleneck`, which puts out four times the maps, instead of
             `PreActBasicBlock`.
-        classic: conv1 is normalised and rectified, and the stride of a bottleneck is in its first 1x1 convolution.
+        classic: normalisation and rectifier of the first block stand behind conv1, before the pooling, and the stride
+            of a bottleneck is in its first 1x1 convolution.
         num_classes: number of scores; 0 ends the network at its features.
         in_channels: channels of the pictures.
     """
@@ -58,11 +59,15 @@ class PreResNet(CNN):
         inputs, outputs = 64, 256 if bottlenecks else 64
         layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)}
         if classic:
+            # The appendix: the first block takes its activation from behind conv1.
             layers |= {"bn1": nn.BatchNorm2d(64), "relu1": nn.ReLU(inplace=True)}
         layers["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
         for i, depth in enumerate(depths, 2):
             stride = 1 if i == 2 else 2
-            layers[f"conv{i}_x"] = stage(block, depth, inputs, outputs, stride=stride, option="B", norm=False)
+            first = partial(block, preact=False) if classic and i == 2 else None
+            layers[f"conv{i}_x"] = stage(
+                block, depth, inputs, outputs, stride=stride, option="B", norm=False, first=first
+            )
             inputs, outputs = outputs, 2 * outputs
         super().__init__(
             layers | closing(inputs),
@@ -116,8 +121,8 @@ def preresnet18(*, classic: bool = False, num_classes: int = 1000, in_channels: 
     """Pre-activation ResNet of 18 layers: two basic blocks in each stage.
 
     Args:
-        classic: conv1 is followed by normalisation and rectifier of its own, as in the authors' code; in bottlenecks
-            the stride is in the first 1x1 convolution.
+        classic: normalisation and rectifier of the first block stand behind conv1, before the pooling, and in
+            bottlenecks the stride is in the first 1x1 convolution, as in the authors' code.
         num_classes: number of scores; 0 ends the network at its 512 features, 2,048 from 50 layers on.
         in_channels: channels of the pictures.
     """

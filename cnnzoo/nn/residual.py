@@ -79,12 +79,14 @@ def stage(
     stride: int,
     option: Shortcut,
     norm: bool = True,
+    first: ResidualBlock | None = None,
 ) -> nn.Sequential:
-    """Blocks at one resolution; the first changes the channels and, by `stride`, the size."""
+    """Blocks at one resolution. The first changes the channels and, by `stride`, the size; it may be of its own kind."""
     blocks = []
-    for _ in range(depth):
+    for i in range(depth):
         around = shortcut_around(option, in_channels, out_channels, stride, norm=norm)
-        blocks.append(block(in_channels, out_channels, stride, around))
+        build = block if i or first is None else first
+        blocks.append(build(in_channels, out_channels, stride, around))
         in_channels, stride = out_channels, 1
     return nn.Sequential(*blocks)
 
@@ -194,15 +196,23 @@ class PreActBasicBlock(nn.Module):
         out_channels: maps out.
         stride: of the first convolution.
         downsample: the shortcut, where the identity does not fit.
+        preact: False where the input is normalised and rectified already, as it is behind the first convolution of a
+            network.
 
     Source: He et al. 2016 (Identity Mappings), Figure 4 (e) and the appendix.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        *,
+        preact: bool = True,
     ) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = nn.BatchNorm2d(in_channels) if preact else None
         self.relu = nn.ReLU(inplace=True)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -210,7 +220,7 @@ class PreActBasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(x))
+        out = x if self.bn1 is None else self.relu(self.bn1(x))
         around = x if self.downsample is None else self.downsample(out)
         out = self.conv1(out)
         out = self.conv2(self.relu(self.bn2(out)))
@@ -229,6 +239,8 @@ class PreActBottleneck(nn.Module):
         stride: of the 3x3 convolution.
         downsample: the shortcut, where the identity does not fit.
         stride_first: put the stride in the first 1x1 convolution, as the authors' code does.
+        preact: False where the input is normalised and rectified already, as it is behind the first convolution of a
+            network.
 
     Source: He et al. 2016 (Identity Mappings), Figure 4 (e) and the appendix.
     """
@@ -241,11 +253,12 @@ class PreActBottleneck(nn.Module):
         downsample: nn.Module | None = None,
         *,
         stride_first: bool = False,
+        preact: bool = True,
     ) -> None:
         super().__init__()
         width = quarter(out_channels)
         first, second = (stride, 1) if stride_first else (1, stride)
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = nn.BatchNorm2d(in_channels) if preact else None
         self.relu = nn.ReLU(inplace=True)
         self.conv1 = conv1x1(in_channels, width, first)
         self.bn2 = nn.BatchNorm2d(width)
@@ -255,7 +268,7 @@ class PreActBottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(x))
+        out = x if self.bn1 is None else self.relu(self.bn1(x))
         around = x if self.downsample is None else self.downsample(out)
         out = self.conv1(out)
         out = self.conv2(self.relu(self.bn2(out)))
