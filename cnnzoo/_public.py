@@ -8,6 +8,7 @@ from cnnzoo.anatomy import parameters as parameters
 from cnnzoo.anatomy import truncate as truncate
 from cnnzoo.anatomy import unfreeze as unfreeze
 from cnnzoo.chain import CNN as CNN
+from cnnzoo.chain import AuxiliaryCNN as AuxiliaryCNN
 from cnnzoo.errors import CheckpointError as CheckpointError
 from cnnzoo.errors import CnnzooError as CnnzooError
 from cnnzoo.errors import DataError as DataError

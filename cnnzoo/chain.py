@@ -170,11 +170,20 @@ class AuxiliaryCNN(CNN):
             for name, layer in self.chain().items():
                 out = layer(out)
                 if name in self.aux:
-                    scores.append(self.aux[name](out))
+                    scores.append(self._classify(name, out, input))
         except RuntimeError:
             self._explain(input)
             raise
         return out, *scores
+
+    def _classify(self, name: str, maps: Tensor, input: Tensor) -> Tensor:
+        try:
+            return self.aux[name](maps)
+        except ShapeError as error:
+            raise ShapeError(
+                f"{type(self).__name__}: input {'x'.join(map(str, input.shape[1:]))}: the auxiliary classifier behind "
+                f"{name}: {error} The network is made for {'x'.join(map(str, self.input_shape or ()))}."
+            ) from None
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer, and those of the auxiliary classifiers, by fresh ones; 0 removes them."""

@@ -88,14 +88,17 @@ def test_dtype(variant: Variant, dtype: torch.dtype) -> None:
     if dtype == torch.float64:
         assert (scores - reference).norm() <= 1e-9 * reference.norm()
     else:  # 8 bits through hundreds of layers of random weights leave little more than a likeness
-        assert torch.corrcoef(torch.stack([scores.double().flatten(), reference.flatten()]))[0, 1] > 0.5
+        near = (scores - reference).norm() <= 0.15 * reference.norm()
+        assert near or torch.corrcoef(torch.stack([scores.double().flatten(), reference.flatten()]))[0, 1] > 0.5
 
 
 @pytest.mark.thorough
 def test_features(variant: Variant) -> None:
-    if "num_classes" not in inspect.signature(cnnzoo.spec(variant.name).build).parameters:
-        pytest.skip("its outputs follow from other arguments")
-    model = variant.settled(num_classes=0)
+    model = variant.settled()
+    model.reset_classifier(0)
+    if "num_classes" in cnnzoo.spec(variant.name).parameters:
+        built = variant.build(num_classes=0, device="meta")
+        assert built.state_dict().keys() == model.state_dict().keys()
     features = model(variant.images(model))
     whole = variant.build(seed=0).eval()
     whole.load_state_dict(model.state_dict(), strict=False)

@@ -81,7 +81,7 @@ def stage(
     norm: bool = True,
     first: ResidualBlock | None = None,
 ) -> nn.Sequential:
-    """Blocks at one resolution. The first changes the channels and, by `stride`, the size; it may be of its own kind."""
+    """Blocks at one resolution. The first changes the channels and, by `stride`, the size; `first` builds it."""
     blocks = []
     for i in range(depth):
         around = shortcut_around(option, in_channels, out_channels, stride, norm=norm)
