@@ -212,7 +212,9 @@ def trace(
             return
         kwargs, output = keywords_and_output
         _, before = run.stack.pop()
-        first, output = _first((args, kwargs)), _first(output)
+        first, output = _first(args), _first(output)
+        if first is None:
+            first = _first(kwargs)
         if first is not None and output is not None:
             own: Any = getattr(type(module), "macs", None)
             if own is not None:
@@ -268,11 +270,16 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
 
 def _first(value: Any) -> ShapeProbe | None:
     """The first probe of what a module takes or gives: one, several, or several by name."""
+    if isinstance(value, ShapeProbe):
+        return value
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, (tuple, list)):
-        return next((found for one in value if (found := _first(one)) is not None), None)
-    return value if isinstance(value, ShapeProbe) else None
+        for one in value:
+            found = _first(one)
+            if found is not None:
+                return found
+    return None
 
 
 def _own_parameters(module: nn.Module) -> int:
