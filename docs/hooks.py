@@ -1,4 +1,4 @@
-"""Pages that follow from the registry: one for each network, their index, the recipes, and two tables.
+"""Pages that follow from the registry: one for each network and block, their indices, the recipes, and some tables.
 
 MkDocs calls the functions named `on_*`. Nothing that the registry, a paper's file or a docstring states is written
 down a second time, so a network that is added has its page at the next build.
@@ -8,35 +8,42 @@ import dataclasses
 import inspect
 import json
 import logging
+import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import torch
 from mkdocs.structure.files import File
 
 import cnnzoo
+from cnnzoo.checkpoints.layouts import TABLES
 from cnnzoo.checkpoints.load import checkpoints
 from cnnzoo.recipes.recipe import list_recipes, load_recipe
+from cnnzoo.registry import Kind
 from cnnzoo.shapes.summary import COLUMNS as LAYER_COLUMNS
 from cnnzoo.verification import COLUMNS as VERIFICATION_COLUMNS
 
 log = logging.getLogger("mkdocs.hooks.cnnzoo")
 
-RECIPE_TABLE = "<!-- initialization recipes -->"
+FOLDERS: dict[Kind, str] = {"model": "models", "block": "blocks"}
+"""Where the pages of networks and blocks are."""
 
 documented: set[str] = set()
 """The public names that a page has a `:::` line for."""
 
 
 def on_config(config):
-    """Put the networks into the navigation, by family."""
+    """Put the networks and blocks into the navigation, by family."""
     for entry in config.nav or ():
-        if isinstance(entry, dict) and "Networks" in entry:
-            entry["Networks"] = entry["Networks"][:1] + [
-                {family: [{name: page_of(name)} for name in names]} for family, names in families().items()
-            ]
+        for title, kind in (("Networks", "model"), ("Blocks", "block")):
+            if isinstance(entry, dict) and title in entry:
+                entry[title] = entry[title][:1] + [
+                    {family: [{name: page_of(name)} for name in names]} for family, names in families(kind).items()
+                ]
     documented.clear()
     return config
 
@@ -44,10 +51,12 @@ def on_config(config):
 def on_files(files, config):
     """Write the pages that have no file."""
     pages = {
-        "models/index.md": index_page(),
+        "models/index.md": networks_page(),
+        "blocks/index.md": blocks_page(),
         "recipes.md": recipes_page(),
         "api/models.md": classes_page(),
-        **{page_of(name): network_page(cnnzoo.spec(name)) for name in cnnzoo.list_models()},
+        "api/layers.md": layers_page(),
+        **{page_of(name): registered_page(cnnzoo.spec(name)) for name in cnnzoo.list_models(kind=None)},
     }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -55,9 +64,10 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Fill in the table of initialization recipes, and note what is documented where."""
-    if RECIPE_TABLE in markdown:
-        markdown = markdown.replace(RECIPE_TABLE, initialization_table())
+    """Fill in the tables that a comment asks for, and note what is documented where."""
+    for comment, written in TABLE_OF.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, written())
     for path in re.findall(r"^::: cnnzoo\.([\w.]+)", markdown, re.MULTILINE):
         documented.add(path.rpartition(".")[2])
     return markdown
@@ -65,27 +75,38 @@ def on_page_markdown(markdown, page, config, files):
 
 def on_post_build(config):
     """Every public name has its place in the reference."""
-    missing = sorted({name for name in dir(cnnzoo) if not name.startswith("_")} - documented)
+    public = {name for name in dir(cnnzoo) if not name.startswith("_")} | set(cnnzoo.nn.__all__)
+    missing = sorted(public - documented)
     if missing:
         log.warning("public names without documentation: %s", ", ".join(missing))
 
 
-def families() -> dict[str, list[str]]:
-    """The networks by family."""
+def families(kind: Kind) -> dict[str, list[str]]:
+    """The networks or blocks by family, resnet18 before resnet101."""
     found: dict[str, list[str]] = {}
-    for name in cnnzoo.list_models():
+    for name in sorted(cnnzoo.list_models(kind=kind), key=numerically):
         found.setdefault(cnnzoo.spec(name).family, []).append(name)
     return dict(sorted(found.items()))
 
 
+def numerically(name: str) -> list[Any]:
+    """Sorts names by the numbers in them."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
 def page_of(name: str) -> str:
-    """Where a network's page is."""
-    return f"models/{name}.md"
+    """Where a network's or block's page is."""
+    return f"{FOLDERS[cnnzoo.spec(name).kind]}/{name}.md"
 
 
 def build(spec: cnnzoo.ModelSpec, *, classic: bool = False):
-    """A network on the meta device: nothing is allocated."""
+    """A network or block on the meta device: nothing is allocated."""
     return cnnzoo.create(spec.name, device="meta", **({"classic": True} if classic else {}))
+
+
+def summarised(spec: cnnzoo.ModelSpec, *, classic: bool = False) -> cnnzoo.Summary:
+    """Its layers, on the pictures that it is made for; a block does not know its maps, the registry does."""
+    return cnnzoo.summary(build(spec, classic=classic), None if spec.kind == "model" else spec.input_shape)
 
 
 def variants(spec: cnnzoo.ModelSpec) -> dict[str, bool]:
@@ -96,48 +117,73 @@ def variants(spec: cnnzoo.ModelSpec) -> dict[str, bool]:
 # Pages
 
 
-def index_page() -> str:
-    """The table of all networks."""
+def networks_page() -> str:
+    """The table of families, and that of all networks."""
     rows = []
-    for name in cnnzoo.list_models():
+    for family, names in families("model").items():
+        specs = [cnnzoo.spec(name) for name in names]
+        about = first_sentence(inspect.getdoc(module_of(specs[0])) or "")
+        papers = dict.fromkeys(cited(spec) for spec in specs)
+        rows.append((f"[{family}](#{family})", about, "<br>".join(papers)))
+    parts = [
+        "# Networks\n",
+        f"{len(cnnzoo.list_models())} networks of {len(rows)} families, as `cnnzoo list` shows them. What they are "
+        "made of can be had by itself, as [blocks](../blocks/index.md).\n",
+        table(("family", "what it is", "papers"), rows, "lll"),
+        "In the tables below, input is channels x height x width; parameters and multiply-adds are those of the "
+        "default variant; `classic` says whether `classic=True` builds another network, [the one exactly as its paper "
+        "printed it](../guide/networks.md#classictrue); `weights` are the tags that `cnnzoo.load_pretrained` takes.\n",
+    ]
+    for family, names in families("model").items():
+        parts += [f"## {family}\n", listing("network", names)]
+    return "\n".join(parts)
+
+
+def blocks_page() -> str:
+    """The table of all blocks."""
+    parts = [
+        "# Blocks\n",
+        "What the networks are made of, to build others with: `cnnzoo.create` makes a block as it makes a network, and "
+        "so does the function of its name. Input is channels x height x width of the maps that the default block is "
+        "for; other heights and widths do as well.\n",
+    ]
+    for family, names in families("block").items():
+        parts += [f"## {family}\n", listing("block", names)]
+    return "\n".join(parts)
+
+
+def listing(what: str, names: Iterable[str]) -> str:
+    """A table with a line for each network or block."""
+    rows = []
+    for name in names:
         spec = cnnzoo.spec(name)
+        totals = summarised(spec)
         rows.append(
             (
                 f"[{name}]({name}.md)",
-                sized(spec.input_shape),
-                f"{cnnzoo.summary(build(spec)).params:,}",
+                sized(totals.input_shape),
+                f"{totals.params:,}",
+                f"{totals.macs:,}",
                 "yes" if spec.has_classic else "",
-                ", ".join(code(tag) for tag in spec.checkpoints),
-                f"{link(spec.paper.title, spec.paper.url)} ({spec.paper.table['year']})",
+                ", ".join(code(tag) for tag in spec.checkpoints) if what == "network" else spec.summary,
             )
         )
-    columns = ("network", "input", "parameters", "classic", "weights", "paper")
-    return (
-        "# Networks\n\n"
-        f"{len(rows)} networks, as `cnnzoo list` shows them. Input is channels x height x width; parameters are those "
-        "of the default variant; `classic` says whether `classic=True` builds another network, the one exactly as its "
-        "paper printed it; `weights` are the tags that `cnnzoo.load_pretrained` takes.\n\n"
-        + table(columns, rows, "llrlll")
-    )
+    last = "weights" if what == "network" else "what it is"
+    return table((what, "input", "parameters", "multiply-adds", "classic", last), rows, "llrrll")
 
 
-def network_page(spec: cnnzoo.ModelSpec) -> str:
-    """A network: what it is, its constructor, its layers, and its paper beside it."""
-    tables = {title: cnnzoo.summary(build(spec, classic=classic)) for title, classic in variants(spec).items()}
+def registered_page(spec: cnnzoo.ModelSpec) -> str:
+    """A network or block: what it is, its constructor, its layers, and its paper beside it."""
+    tables = {title: summarised(spec, classic=classic) for title, classic in variants(spec).items()}
     calls = "".join(
-        f'model = cnnzoo.create("{spec.name}"{", classic=True" if classic else ""})\n'
+        f'{spec.kind} = cnnzoo.create("{spec.name}"{", classic=True" if classic else ""})\n'
         for classic in variants(spec).values()
     )
-    facts = [
-        ("input", *(sized(one.input_shape) for one in tables.values())),
-        ("parameters", *(f"{one.params:,}" for one in tables.values())),
-        ("multiply-adds", *(f"{one.macs:,}" for one in tables.values())),
-    ]
     parts = [
         f"# {spec.name}\n",
         f"{spec.summary}\n",
         f"Paper: {link(spec.paper.citation, spec.paper.url)}\n",
-        table(("", *(title for title in tables)), facts, "l" + "r" * len(tables)),
+        table(("", *(title for title in tables)), facts(spec, tables), "l" + "r" * len(tables)),
         f"```python\n{calls}```\n",
         directive(module_of(spec), spec.name, heading="Constructor", toc_label="Constructor"),
     ]
@@ -149,6 +195,44 @@ def network_page(spec: cnnzoo.ModelSpec) -> str:
         parts += verification(spec, title, classic)
     parts += weights(spec)
     return "\n".join(parts)
+
+
+def facts(spec: cnnzoo.ModelSpec, tables: Mapping[str, cnnzoo.Summary]) -> list[tuple[str, ...]]:
+    """The head of a page: a line for each fact, a column for each variant."""
+    rows = [
+        ("input", *(sized(one.input_shape) for one in tables.values())),
+        ("parameters", *(f"{one.params:,}" for one in tables.values())),
+        ("multiply-adds", *(f"{one.macs:,}" for one in tables.values())),
+    ]
+    built = [build(spec, classic=classic) for classic in variants(spec).values()]
+    if spec.kind == "block":
+        maps = torch.empty(1, *spec.input_shape, device="meta")
+        return [*rows[:1], ("output", *(sized(one(maps).shape[1:]) for one in built)), *rows[1:]]
+    return [
+        *rows,
+        (
+            "[receptive field](../guide/shapes.md#receptive-fields)",
+            *(sized(cnnzoo.receptive_field(one).size) for one in built),
+        ),
+        ("[smallest picture](../guide/shapes.md#the-smallest-picture)", *map(smallest, built)),
+        ("[initialization](../guide/initialization.md)", *(recipe_of(one) for one in built)),
+    ]
+
+
+def smallest(model: cnnzoo.CNN) -> str:
+    """The smallest square picture that fits, where a square one does."""
+    try:
+        size = cnnzoo.min_input_size(model)
+    except cnnzoo.ShapeError:
+        return "not square"
+    return sized((size, size))
+
+
+def recipe_of(model: cnnzoo.CNN) -> str:
+    """What a new network is initialised by; a recipe of the library is linked to."""
+    if not isinstance(model.recipe, str):
+        return code(model.recipe.__name__)
+    return f"[`{model.recipe}`][cnnzoo.initialization.{cnnzoo.initialization.RECIPES[model.recipe].__name__}]"
 
 
 def verification(spec: cnnzoo.ModelSpec, title: str, classic: bool) -> Iterator[str]:
@@ -193,11 +277,12 @@ def recipes_page() -> str:
 
 
 def classes_page() -> str:
-    """What the model files export besides the networks: classes, criteria, tables, blocks."""
+    """What the model files export besides the networks and blocks: classes, criteria, tables."""
     parts = ["# Classes of the networks\n", "What the model files hold besides the constructors, by family.\n"]
-    for family, names in families().items():
+    registered = cnnzoo.list_models(kind=None)
+    for family, names in families("model").items():
         module = module_of(cnnzoo.spec(names[0]))
-        others = [name for name in module.__all__ if name not in names]
+        others = [name for name in module.__all__ if name not in registered]
         if others:
             parts.append(f"## {family}\n")
         for name in others:
@@ -207,6 +292,53 @@ def classes_page() -> str:
             if drawn:
                 parts.append(f"```text\n{value.strip()}\n```\n")
     return "\n".join(parts)
+
+
+def layers_page() -> str:
+    """The layers of `cnnzoo.nn`, by the file that they stand in."""
+    parts = ["# Layers\n", directive(cnnzoo, "nn", members=[], show_root_heading=False, show_root_toc_entry=False)]
+    for found in pkgutil.iter_modules(cnnzoo.nn.__path__):
+        module = import_module(f"{cnnzoo.nn.__name__}.{found.name}")
+        parts += [f"## {found.name}\n", f"{first_sentence(inspect.getdoc(module) or '')}\n"]
+        for name in cnnzoo.nn.__all__:
+            if hasattr(module, name):
+                parts.append(directive(cnnzoo.nn, name, heading_level=3))
+    return "\n".join(parts)
+
+
+def classic_table() -> str:
+    """What `classic=True` changes, from the constructors' documentation; networks that it changes alike share a row."""
+    rows: dict[str, list[str]] = {}
+    for names in families("model").values():
+        for name in names:
+            if cnnzoo.spec(name).has_classic:
+                rows.setdefault(argument(name, "classic"), []).append(name)
+    linked = ((", ".join(f"[{name}](../{page_of(name)})" for name in names), text) for text, names in rows.items())
+    return table(("network", "with `classic=True`"), linked, "ll")
+
+
+def argument(name: str, option: str) -> str:
+    """What a constructor's documentation says of an argument, there or in the one that it refers to."""
+    text = inspect.getdoc(cnnzoo.spec(name).build) or ""
+    found = re.search(rf"^    {option}: (.+?)(?=^    \w|^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    if found:
+        return first_upper(" ".join(found[1].split()))
+    referred = re.search(r"[Aa]rguments as for `(\w+)`", text)
+    if referred:
+        return argument(referred[1], option)
+    log.warning("%s: the documentation does not say what %s= does", name, option)
+    return ""
+
+
+def layouts_table() -> str:
+    """Which networks `from_layout` and `to_layout` translate."""
+    known = dict.fromkeys(name for names in families("model").values() for name in names)
+    rows = [
+        (f"[{name}](../{page_of(name)})", *("yes" if name in names else "" for names in TABLES.values()))
+        for name in known
+        if any(name in names for names in TABLES.values())
+    ]
+    return table(("network", *TABLES), rows, "lll")
 
 
 def initialization_table() -> str:
@@ -220,7 +352,30 @@ def initialization_table() -> str:
     return table(("recipe", "what it does", "source"), rows, "lll")
 
 
+TABLE_OF: dict[str, Callable[[], str]] = {
+    "<!-- initialization recipes -->": initialization_table,
+    "<!-- classic variants -->": classic_table,
+    "<!-- layouts -->": layouts_table,
+}
+"""What is written in place of a comment on a page."""
+
+
 # Markdown
+
+
+def first_sentence(text: str) -> str:
+    """The line before the first blank one."""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def first_upper(text: str) -> str:
+    """A sentence begins with a capital."""
+    return text[:1].upper() + text[1:]
+
+
+def cited(spec: cnnzoo.ModelSpec) -> str:
+    """The paper's title and year."""
+    return f"{link(spec.paper.title, spec.paper.url)} ({spec.paper.table['year']})"
 
 
 def directive(module: ModuleType, name: str, **options: Any) -> str:
