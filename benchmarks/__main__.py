@@ -7,6 +7,7 @@ from benchmarks.c3 import c3
 from benchmarks.construct import construct
 from benchmarks.eager import eager
 from benchmarks.imports import imports
+from benchmarks.load import load
 from benchmarks.shapes import shapes
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     """Measure what cnnzoo claims. Times are compared, not quoted: read the ratios."""
 
 
-for command in (imports, construct, eager, c3, shapes, accuracy):
+for command in (imports, construct, load, eager, c3, shapes, accuracy):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from cnnzoo.anatomy import truncate as truncate
 from cnnzoo.anatomy import unfreeze as unfreeze
 from cnnzoo.chain import CNN as CNN
 from cnnzoo.chain import AuxiliaryCNN as AuxiliaryCNN
+from cnnzoo.checkpoints.load import FreshLayerWarning as FreshLayerWarning
+from cnnzoo.checkpoints.save import push_to_hub as push_to_hub
+from cnnzoo.checkpoints.save import save_pretrained as save_pretrained
 from cnnzoo.errors import CheckpointError as CheckpointError
 from cnnzoo.errors import CnnzooError as CnnzooError
 from cnnzoo.errors import DataError as DataError

@@ -39,7 +39,7 @@ def stub() -> str:
 
 
 def _overloads(function, known: list[ModelSpec]) -> Iterator[str]:
-    """One overload for each network, then one for names and files that are known at run time only."""
+    """One overload for each network, then those for names, files and repositories that are known at run time only."""
     own = [p for p in inspect.signature(function).parameters.values() if p.name not in ("name", "options")]
     for one in known:
         names = [one.name]
@@ -48,7 +48,12 @@ def _overloads(function, known: list[ModelSpec]) -> Iterator[str]:
         parameters = [*one.parameters.values(), *own]
         yield _overload(function, f"typing.Literal[{', '.join(f'{name!r}' for name in names)}]", parameters, one.build)
     vouched = "cnnzoo.registry.ModelName" + (" | pathlib.Path" if function is zoo.load_pretrained else "")
-    yield _overload(function, vouched, [*own, inspect.signature(function).parameters["options"]], function)
+    options = inspect.signature(function).parameters["options"]
+    yield _overload(function, vouched, [*own, options], function)
+    if function is zoo.load_pretrained:  # any repository of the hub
+        hub = {"annotation": typing.Literal[True], "default": inspect.Parameter.empty}
+        typed = [p.replace(**hub) if p.name == "hub" else p for p in own]
+        yield _overload(function, "str", [*typed, options], function)
 
 
 def _overload(function, name: str, parameters: list[inspect.Parameter], returns) -> str:

@@ -36,6 +36,7 @@ def main() -> None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 classic_option = click.option("--classic", is_flag=True, help="The network exactly as its paper printed it.")
+hub_option = click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An argument of the constructor; may be repeated."
 )
@@ -80,7 +81,7 @@ def show(name: str, as_json: bool) -> None:
     import inspect
 
     import cnnzoo
-    from cnnzoo.checkpoints.load import checkpoints
+    from cnnzoo.checkpoints.table import checkpoints
 
     spec = cnnzoo.spec(name)
     entry = _entry(name) | {
@@ -115,7 +116,8 @@ def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[st
     import cnnzoo
 
     model = _create(name, classic, settings)
-    summary = cnnzoo.summary(model, _shape(input_shape) if input_shape else None)
+    own = getattr(model, "input_shape", None) or cnnzoo.spec(name).input_shape  # a block has no shape of its own
+    summary = cnnzoo.summary(model, _shape(input_shape) if input_shape else own)
     if as_json:
         _print_json(asdict(summary))
     else:
@@ -153,19 +155,27 @@ def verify(ctx: click.Context, names: tuple[str, ...], every: bool, classic: boo
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
 @click.option("--checkpoint", help="The tag of its weights, or a safetensors file.")
-@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
+@hub_option
 @click.option("--invert", is_flag=True, help="Swap black and white, for dark things on a light ground.")
 @classic_option
 @json_option
 def predict(
-    files: tuple[Path, ...], name: str, checkpoint: str | None, top: int, invert: bool, classic: bool, as_json: bool
+    files: tuple[Path, ...],
+    name: str,
+    checkpoint: str | None,
+    top: int,
+    hub: bool,
+    invert: bool,
+    classic: bool,
+    as_json: bool,
 ) -> None:
     """Classify picture FILES."""
     from cnnzoo.data.pictures import open_picture
     from cnnzoo.predict import classify, load
 
     pictures = [open_picture(path) for path in files]
-    model = load(name, checkpoint, classic)
+    model = load(name, checkpoint, classic, hub)
     results = [
         {"file": str(path), "classes": [asdict(guess) for guess in guesses[:top]]}
         for path, guesses in zip(files, classify(model, pictures, invert=invert), strict=True)
@@ -181,6 +191,61 @@ def predict(
             for rank, guess in enumerate(result["classes"])
         ),
     )
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@json_option
+def weights(names: tuple[str, ...], as_json: bool) -> None:
+    """Show the published weights of networks NAMES, by default of all; `weights pin` looks them up on the hub.
+
+    Pinning writes the current revision and sha256 of every checkpoint on the hub into the table of this checkout; it
+    is for maintainers.
+    """
+    import cnnzoo
+    from cnnzoo.checkpoints.table import checkpoints
+
+    if names == ("pin",):
+        from cnnzoo.checkpoints.pin import pin
+
+        click.echo(f"pinned {pin()} checkpoints")
+        return
+    rows = [
+        asdict(one) | {"name": f"{name}.{one.tag}"}
+        for name in names or cnnzoo.list_models(pretrained=True)
+        for one in checkpoints(cnnzoo.spec(name).name)
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(
+        ("weights", "from", "top 1", "MB", "license"),
+        (
+            (
+                row["name"],
+                row["repo"] or row["weights"] or row["source"],
+                "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+                "" if row["size_mb"] is None else f"{row['size_mb']:.0f}",
+                row["license"],
+            )
+            for row in rows
+        ),
+    )
+
+
+@main.command("export-weights")
+@click.argument("name")
+@click.option("--layout", type=click.Choice(["torchvision", "timm"]), required=True, help="Whose names they get.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors or .pth file.")
+@hub_option
+def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
+    """Write the weights of NAME (a network, tag, file, folder or repository) as torchvision or timm load them."""
+    from cnnzoo.checkpoints.layouts import to_layout
+    from cnnzoo.checkpoints.save import write_tensors
+    from cnnzoo.predict import load
+
+    write_tensors(to_layout(load(name, None, False, hub), layout), out)
+    click.echo(f"wrote {out}")
 
 
 @main.command()

@@ -45,6 +45,10 @@ class CheckpointError(CnnzooError, ValueError):
     """A weights file that is missing, damaged, or made for another network."""
 
 
+class HubError(CheckpointError):
+    """A download or an upload that failed: the server refused, could not be reached, or sent something else."""
+
+
 class DataError(CnnzooError, ValueError):
     """A picture or data set that cannot be read, or holds something else."""
 

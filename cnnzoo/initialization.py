@@ -1,8 +1,7 @@
 """Weight initialization: one function for each published recipe.
 
 A recipe fills the layers that hold weights, in the order of `modules()`, which for a chain is the order in which they
-run. Batch normalisation always starts
-as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
+run. Batch normalisation always starts as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
 
     cnnzoo.initialize(model, "he2015")
     cnnzoo.initialize(model, functools.partial(he2015, mode="fan_out"), generator=torch.Generator().manual_seed(0))

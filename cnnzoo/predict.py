@@ -24,10 +24,10 @@ class Guess:
     share: float
 
 
-def load(name: str, checkpoint: str | None, classic: bool) -> CNN:
+def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False) -> CNN:
     """A network with weights, for names that are known at run time only."""
     options: dict[str, Any] = {"classic": True} if classic else {}
-    model = load_pretrained(ModelName(name), checkpoint=checkpoint, **options)
+    model = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options)
     assert isinstance(model, CNN)
     return model
 
@@ -54,8 +54,9 @@ def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -
     turned = [ImageOps.invert(picture.convert("RGB")) if invert else picture for picture in pictures]
     scores = model(torch.stack([prepare(picture) for picture in turned]))
     shares = scores.softmax(1)
+    labels = model.checkpoint.classes or [f"class {i}" for i in range(scores.shape[1])]
     results = []
     for score, share in zip(scores, shares, strict=True):
         order = score.argsort(descending=True).tolist()
-        results.append([Guess(model.checkpoint.classes[i], score[i].item(), share[i].item()) for i in order])
+        results.append([Guess(labels[i], score[i].item(), share[i].item()) for i in order])
     return results

@@ -78,9 +78,9 @@ class Verification:
 
     @property
     def total(self) -> str:
-        """How many of the printed figures agree, in one line."""
+        """How many of the figures agree, in one line."""
         marks = [row.agrees if row.ok else None for row in self.rows]
-        return f"{len(marks)} printed figures: {marks.count(True)} agree" + "".join(
+        return f"{len(marks)} figures: {marks.count(True)} agree" + "".join(
             f", {count} {how}"
             for count, how in ((marks.count(False), "differ as noted"), (marks.count(None), "DIFFER"))
             if count

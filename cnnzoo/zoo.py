@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
-from cnnzoo.checkpoints.files import read_config
-from cnnzoo.checkpoints.load import load, published
+from cnnzoo.checkpoints.load import load
+from cnnzoo.checkpoints.locate import Access, at, in_table, is_place, published
 from cnnzoo.construction import Device, construct
-from cnnzoo.registry import find
+from cnnzoo.errors import CheckpointError
+from cnnzoo.registry import find, specs
 
 
 def create(
@@ -58,8 +59,15 @@ def load_pretrained(
     name: str | Path,
     *,
     checkpoint: str | Path | None = None,
+    hub: bool = False,
+    revision: str | None = None,
     device: Device = None,
     dtype: torch.dtype | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    progress: bool = True,
+    mmap: bool = True,
+    checksum: bool = False,
     **options: Any,
 ) -> nn.Module:
     """A network with trained weights, in evaluation mode.
@@ -69,26 +77,45 @@ def load_pretrained(
     input and `model.checkpoint.classes` names the scores.
 
     Args:
-        name: a network, a network and tag (`"lenet5.fashion_mnist"`), or the `Path` of a file that cnnzoo wrote.
-        checkpoint: a tag (`cnnzoo show lenet5` lists them) or a safetensors file; by default the first that was made
-            with these options. Bundled weights need no network connection.
+        name: a network (`"resnet50"`), a network and tag (`"resnet50.a1_in1k"`), a file, a folder that
+            `save_pretrained` wrote, or a repository of the Hugging Face Hub (`"owner/name"`).
+        checkpoint: for a network, the tag (`cnnzoo weights resnet50` lists them), file, folder or repository of its
+            weights; by default the first published ones that were made with these options.
+        hub: whether files that are not at hand may be downloaded. Without, nothing touches the network.
+        revision: branch, tag or commit of the hub's repository; by default the one that the table pins.
         device: where the parameters go; by default torch's default device.
         dtype: of its parameters; by default that of the file.
-        **options: arguments of the network's own constructor, `classic=True` among them.
+        cache_dir: where downloads are kept; by default the hub client's cache and torch.hub's.
+        token: of the hub, for private repositories; by default the one that is stored.
+        progress: show a bar while downloading.
+        mmap: map the file. A mapped file must not be rewritten in place; False reads it instead.
+        checksum: compare published weights with their sha256 first, which reads the whole file. Downloads are compared
+            when they arrive.
+        **options: arguments of the network's own constructor, `classic=True` among them. Weights are adapted to other
+            `in_channels` (summed or repeated filters) and `num_classes` (a fresh last layer, with a warning).
 
     Raises:
         UnknownNameError: no network or tag has that name.
         OptionError: the network does not have that option.
-        CheckpointError: the file is missing or damaged, or fits another network or variant.
+        CheckpointError: the file is missing, damaged or not at hand, or fits another network or variant.
     """
-    path = Path(name)
-    if isinstance(name, Path) or path.suffix == ".safetensors":
-        name, checkpoint = read_config(path)[0], path
-    name, _, tag = str(name).partition(".")
-    known = find(name, "load_pretrained")
-    known.check(options, "load_pretrained")
-    if isinstance(checkpoint, Path) or (checkpoint or "").endswith(".safetensors"):
-        source = Path(str(checkpoint))
-    else:
-        source = published(known, checkpoint or tag or None, options)
-    return load(known, options, source, device, dtype)
+    access = Access(hub, revision, cache_dir, token, progress, mmap, checksum)
+    known_name, _, tag = str(name).partition(".")
+    if isinstance(name, str) and any(one.name == known_name for one in specs()):
+        spec = find(known_name, "load_pretrained")
+        spec.check(options, "load_pretrained")
+        if checkpoint is None or checkpoint in spec.checkpoints or not is_place(checkpoint):
+            row = published(spec, str(checkpoint or tag) or None, options)
+            return load(spec, options, in_table(spec, row, access), device, dtype)
+        return load(spec, options, at(checkpoint, access), device, dtype)
+    if not is_place(name):
+        find(known_name, "load_pretrained")  # which says what there is instead
+    source = at(name, access)
+    if source.name is None:
+        raise CheckpointError(
+            f"load_pretrained: {source.path} does not say what network it holds; "
+            f"name it: load_pretrained(name, checkpoint={str(name)!r})"
+        )
+    spec = find(source.name, f"load_pretrained: {source.path}")
+    spec.check(options, "load_pretrained")
+    return load(spec, options, source, device, dtype)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +13,7 @@ from PIL import Image
 from test_data import write_idx_folder
 
 import cnnzoo
+from cnnzoo.checkpoints.pin import pin
 from cnnzoo.cli import main
 from cnnzoo.data.pictures import samples
 
@@ -42,7 +45,35 @@ def test_list() -> None:
     blocks = [row["name"] for row in json.loads(fine("list", "--blocks", "--json"))]
     assert blocks == cnnzoo.list_models(kind="block")
     assert "basic_block" in blocks
-    assert [row["name"] for row in json.loads(fine("list", "--pretrained", "--json"))] == ["lenet5"]
+    pretrained = [row["name"] for row in json.loads(fine("list", "--pretrained", "--json"))]
+    assert pretrained == cnnzoo.list_models(pretrained=True)
+    assert {"lenet5", "resnet50"} <= set(pretrained)
+    assert "convnet" not in pretrained
+
+
+def test_weights() -> None:
+    rows = json.loads(fine("weights", "resnet50", "--json"))
+    assert rows[0]["name"] == f"resnet50.{cnnzoo.spec('resnet50').checkpoints[0]}"
+    assert {"resnet50.a1_in1k", "resnet50.tv2_in1k", "resnet50.imagenet1k_v2"} <= {row["name"] for row in rows}
+    assert len(json.loads(fine("weights", "--json"))) > 80
+    text = fine("weights", "vgg11")
+    assert "timm/vgg11.tv_in1k" in text
+    assert "VGG11_Weights.IMAGENET1K_V1" in text
+
+
+def test_pinning_writes_revision_and_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "table.toml"
+    line = '  { tag = "a1_in1k", repo = "timm/resnet18.a1_in1k", license = "apache-2.0" },'
+    table.write_text(f"# kept\nresnet18 = [\n{line}\n]\n")
+    weights = SimpleNamespace(rfilename="model.safetensors", lfs=SimpleNamespace(sha256="b" * 64))
+    info = SimpleNamespace(sha="a" * 40, siblings=[SimpleNamespace(rfilename="config.json", lfs=None), weights])
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda self, repo, files_metadata: info)
+    assert pin(table) == pin(table) == 1  # a second time, the old values make room
+    text = table.read_text()
+    assert text.startswith("# kept\n")
+    row = tomllib.loads(text)["resnet18"][0]
+    assert (row["revision"], row["sha256"]) == ("a" * 40, "b" * 64)
+    assert (row["tag"], row["repo"], row["license"]) == ("a1_in1k", "timm/resnet18.a1_in1k", "apache-2.0")
 
 
 def test_show() -> None:
@@ -64,7 +95,7 @@ def test_shapes() -> None:
 
 
 def test_verify() -> None:
-    assert "20 printed figures: 20 agree" in fine("verify", "lenet5", "--classic")
+    assert "20 figures: 20 agree" in fine("verify", "lenet5", "--classic")
     everything = json.loads(fine("verify", "--all", "--json"))
     assert {one["name"] for one in everything} == set(cnnzoo.list_models())
     assert all(one["ok"] for one in everything)

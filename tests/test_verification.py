@@ -93,7 +93,7 @@ def test_a_rounded_figure_counts_as_agreement_and_is_shown_as_printed(verify_row
     assert [(row.paper, row.model, row.agrees) for row in result.rows] == [("60K", 60000, True), ("341K", 340908, True)]
     assert marks(result) == ["=", "="]
     assert result.cells(result.rows[0])[2:5] == ("60K", "60,000", "=")
-    assert result.total == "2 printed figures: 2 agree"
+    assert result.total == "2 figures: 2 agree"
     console = Console(file=io.StringIO(), width=120)
     console.print(result)
     assert "│   60K │  60,000 │ = │" in console.file.getvalue()
@@ -106,7 +106,7 @@ def test_a_wrong_rounded_figure_differs(verify_rows: Verify, wrong: str) -> None
     assert not result.ok
     assert [row.ok for row in result.rows] == [True, False]
     assert marks(result) == ["=", "DIFFERS"]
-    assert result.total == "2 printed figures: 1 agree, 1 DIFFER"
+    assert result.total == "2 figures: 1 agree, 1 DIFFER"
 
 
 def test_a_figure_that_differs_as_noted(verify_rows: Verify) -> None:
@@ -115,7 +115,7 @@ def test_a_figure_that_differs_as_noted(verify_rows: Verify) -> None:
     assert result.ok
     assert marks(result) == ["noted", "="]
     assert [row.note for row in result.rows] == ["why", ""]
-    assert result.total == "2 printed figures: 1 agree, 1 differ as noted"
+    assert result.total == "2 figures: 1 agree, 1 differ as noted"
 
 
 def test_it_differs_exactly_as_noted_or_not_at_all(verify_rows: Verify) -> None:
@@ -125,7 +125,7 @@ def test_it_differs_exactly_as_noted_or_not_at_all(verify_rows: Verify) -> None:
         result = verify_rows(row)
         assert not result.ok
         assert marks(result) == ["DIFFERS"]
-        assert result.total == "1 printed figures: 0 agree, 1 DIFFER"
+        assert result.total == "1 figures: 0 agree, 1 DIFFER"
 
 
 def test_counts_of_all_three_kinds() -> None:
@@ -140,7 +140,7 @@ def test_counts_of_all_three_kinds() -> None:
     result = Verification("some", False, "a paper", rows)
     assert not result.ok
     assert marks(result) == ["=", "=", "noted", "DIFFERS", "DIFFERS", "DIFFERS"]
-    assert result.total == "6 printed figures: 2 agree, 1 differ as noted, 3 DIFFER"
+    assert result.total == "6 figures: 2 agree, 1 differ as noted, 3 DIFFER"
 
 
 def test_a_note_beside_reads_is_about_what_differs(verify_rows: Verify) -> None:

@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, unknown
 from cnnzoo.registry import read_table
 
 if TYPE_CHECKING:
@@ -45,8 +45,22 @@ def open_picture(path: Path | str) -> "Image":
 
 
 def class_names(data: str) -> tuple[str, ...]:
-    """The names of a data set's classes, in the order of its labels."""
-    return tuple(read_table("data/classes.toml")[data])
+    """The names of a data set's classes, in the order of its labels; of none (`""`) there are none.
+
+    Raises:
+        UnknownNameError: there is no such list.
+    """
+    if not data:
+        return ()
+    known = read_table("data/classes.toml")
+    if data not in known:
+        raise unknown("class_names", "list of classes", data, known)
+    names = known[data]
+    if isinstance(names, list):
+        return tuple(names)
+    from torchvision.models import get_weight
+
+    return tuple(get_weight(names["torchvision"]).meta["categories"])
 
 
 def samples() -> list[Sample]:

@@ -4,11 +4,13 @@ Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), Table 1 and Figure
 network; `googlenet()` is the batch-normalised one that everybody has weights of, whose "5x5" convolutions are 3x3.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from torch import nn
 
 from cnnzoo.chain import CNN, AuxiliaryCNN
+from cnnzoo.initialization import Recipe, truncated_normal
 from cnnzoo.nn import Branches, ConvUnit, LocalResponseNorm
 from cnnzoo.nn.inception import path
 from cnnzoo.registry import Paper, register
@@ -51,7 +53,7 @@ class GoogLeNet(AuxiliaryCNN):
     """GoogLeNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through inception_3a to inception_5b."""
 
 
-def classifier(in_channels: int, num_classes: int, *, classic: bool, recipe: str) -> CNN:
+def classifier(in_channels: int, num_classes: int, *, classic: bool, recipe: str | Recipe) -> CNN:
     """An auxiliary classifier, section 5; it sees 14x14 maps."""
     return CNN(
         {
@@ -93,7 +95,7 @@ def googlenet(
     printed; those of AlexNet's successors in Caffe stand here.
     """
     norm = not classic
-    recipe = "glorot2010" if classic else "truncated_normal"
+    recipe = "glorot2010" if classic else partial(truncated_normal, std=0.01)
     layers: dict[str, nn.Module] = {
         "conv1": ConvUnit(in_channels, 64, 7, stride=2, norm=norm),
         "pool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),

@@ -157,8 +157,7 @@ class Batches:
     def __init__(self, recipe: Recipe, inputs: Tensor, labels: Tensor, seed: int, number: int) -> None:
         self.recipe, self.inputs, self.labels = recipe, inputs, labels
         self.generator = torch.Generator(inputs.device).manual_seed(seed * 1_000_003 + number)
-        preprocessing = recipe.preprocessing
-        self.background = -preprocessing.mean / preprocessing.std
+        self.background = recipe.preprocessing.background
 
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.recipe.batch_size)

@@ -1,0 +1,107 @@
+"""Weights from disk to the first scores: cnnzoo maps a file, torchvision and timm build, initialise and copy.
+
+Every candidate reads the same numbers, which lie in the page cache: cnnzoo and timm as safetensors, torchvision as its
+own files are.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import cnnzoo
+from benchmarks.harness import Comparison, Report, Target, interleave, min_time, repeats, reporting
+from benchmarks.peers import torchvision_network
+from cnnzoo.checkpoints.layouts import TABLES, to_layout
+
+NETWORKS = {"vgg16": (1 / 50, 1 / 5), "resnet152": (1 / 5, None), "inception_v4": (1 / 5, None)}
+"""What is promised: the share of the others' time until the network is ready, and until its first scores."""
+
+Load = Callable[[], nn.Module]
+
+
+@click.command()
+@repeats(default=5)
+@min_time(default=0.0)
+@reporting
+def load(repeats: int, min_time: float, report: Report) -> None:
+    """Loading weights from disk."""
+    comparisons, targets = [], []
+    for name, (ready, scores) in NETWORKS.items():
+        with TemporaryDirectory() as folder:
+            loads = candidates(name, Path(folder))
+            image = torch.randn(1, *cnnzoo.spec(name).input_shape)
+            through = {library: partial(first_scores, one, image) for library, one in loads.items()}
+            for case, limit, calls in ((f"{name}, ready", ready, loads), (f"{name}, first scores", scores, through)):
+                one = Comparison(case, "cnnzoo", interleave(calls, repeats=repeats, min_time=min_time))
+                comparisons.append(one)
+                for peer in calls.keys() - {"cnnzoo"} if limit else ():
+                    ratio = one.ratio(peer).median
+                    targets.append(Target(f"{case}: {peer} / cnnzoo", ratio, at_least=1 / limit))
+            if name == "vgg16":
+                targets += memory(Path(folder, "ours"))
+    report.timings("load", comparisons, targets)
+
+
+def candidates(name: str, folder: Path) -> dict[str, Load]:
+    """How each library that has the network gets it from a file of its own."""
+    model = cnnzoo.create(name, seed=0)
+    cnnzoo.save_pretrained(model, folder / "ours")
+    loads: dict[str, Load] = {"cnnzoo": partial(cnnzoo.load_pretrained, folder / "ours")}
+    if name in TABLES["torchvision"]:
+        torch.save(to_layout(model, "torchvision"), folder / "theirs.pth")
+        loads["torchvision"] = partial(from_torchvision, name, folder / "theirs.pth")
+    tensors = {key: tensor.contiguous() for key, tensor in to_layout(model, "timm").items()}
+    save_file(tensors, folder / "timm.safetensors")
+    loads["timm"] = partial(timm.create_model, name, checkpoint_path=str(folder / "timm.safetensors"))
+    return loads
+
+
+def from_torchvision(name: str, path: Path) -> nn.Module:
+    """What torchvision does with a file of its own, minus the download."""
+    model = torchvision_network(name)
+    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    return model
+
+
+@torch.inference_mode()
+def first_scores(load: Load, image: torch.Tensor) -> torch.Tensor:
+    """The network, ready, and a picture through it."""
+    return load().eval()(image)
+
+
+MEMORY = """
+import sys, resource, torch, cnnzoo
+from pathlib import Path
+cnnzoo.load_pretrained
+def anonymous():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+cnnzoo.load_pretrained("lenet5")(torch.zeros(1, 1, 28, 28))  # what is imported and set up at first use
+before, imports = anonymous(), peak()
+model = cnnzoo.load_pretrained(Path(sys.argv[1]))
+ready = anonymous() - before
+with torch.inference_mode():
+    model(torch.zeros(1, *model.input_shape))
+print(ready, peak() - imports)
+"""
+
+
+def memory(folder: Path) -> list[Target]:
+    """Memory over the imports, in a process of its own, in units of 2^20 bytes."""
+    run = subprocess.run([sys.executable, "-c", MEMORY, folder], check=True, capture_output=True, text=True)
+    ready, peak = map(float, run.stdout.split())
+    size = (folder / "model.safetensors").stat().st_size / 2**20
+    return [
+        Target("vgg16: anonymous memory when ready", ready, at_most=20, unit=" MB"),
+        Target("vgg16: peak memory at the first scores / file", peak / size, at_most=1.2),
+    ]

@@ -1,0 +1,131 @@
+"""Saving a network to a folder, as the Hugging Face Hub has them: weights, configuration and a card."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
+
+from cnnzoo import __version__
+from cnnzoo.chain import CNN
+from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, plain, replacing, write_weights
+from cnnzoo.errors import CheckpointError
+from cnnzoo.registry import find
+
+
+def save_pretrained(model: CNN, folder: Path | str) -> None:
+    """Write a network to a folder: `model.safetensors`, `config.json` and `README.md`.
+
+    `load_pretrained(folder)` gives the same network, bit for bit. Each file is written aside and renamed over the old
+    one, so that a network that maps it keeps what it has.
+
+    Args:
+        model: from `create`, a constructor or `load_pretrained`.
+        folder: made where it is missing.
+
+    Raises:
+        CheckpointError: the network was put together by hand, and no constructor could build it again.
+    """
+    if model.config is None:
+        raise CheckpointError(
+            f"save_pretrained: this {type(model).__name__} was put together by hand, and no constructor could build it "
+            "again; register one with cnnzoo.register, or keep its state_dict"
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(model, folder / WEIGHTS)
+    for name, text in ((CONFIG, json.dumps(_config(model), indent=1) + "\n"), ("README.md", card(model))):
+        with replacing(folder / name) as aside:
+            aside.write_text(text, "utf-8")
+
+
+def push_to_hub(
+    model: CNN,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Upload with cnnzoo",
+) -> str:
+    """Publish a network on the Hugging Face Hub, where `load_pretrained(repo_id, hub=True)` finds it.
+
+    Args:
+        model: from `create`, a constructor or `load_pretrained`.
+        repo_id: `"owner/name"`; made where it is missing.
+        private: whether a repository that is made is private.
+        token: of the hub; by default the one that `hf auth login` stored.
+        message: of the commit.
+
+    Returns:
+        The address of what was uploaded.
+
+    Raises:
+        CheckpointError: the hub refused, or could not be reached; the message says why.
+    """
+    from cnnzoo.checkpoints.hub import push
+
+    with TemporaryDirectory() as folder:
+        save_pretrained(model, folder)
+        return push(Path(folder), repo_id, private=private, token=token, message=message)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors, or as torch has it where the name ends in `.pth`; whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    with replacing(path) as aside:
+        if path.suffix == ".pth":
+            torch.save(dict(tensors), aside)
+        else:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, {"format": "pt"})
+
+
+def _config(model: CNN) -> dict[str, Any]:
+    assert model.config is not None
+    config = {
+        "library_name": "cnnzoo",
+        "library_version": __version__,
+        "name": model.config.name,
+        "options": plain(model.config.options),
+    }
+    if model.checkpoint is not None:
+        config["preprocessing"] = plain(asdict(model.checkpoint.preprocessing))
+        config["classes"] = plain(model.checkpoint.class_set)
+    return config
+
+
+def card(model: CNN) -> str:
+    """The model card: what the network is, how to load it, and what is known of its weights."""
+    assert model.config is not None
+    spec = find(model.config.name, "save_pretrained")
+    arguments = "".join(f"- `{name}={plain(value)!r}`\n" for name, value in model.config.options.items())
+    known = model.checkpoint
+    origin = "" if known is None else f"\n## Weights\n\nMade from `{spec.name}.{known.tag}`. {known.card.strip()}\n"
+    license_line = f"license: {known.license.lower()}\n" if known is not None and known.license else ""
+    variant = " (classic)" if model.config.classic else ""
+    return f"""---
+library_name: cnnzoo
+tags: [image-classification, pytorch, cnnzoo]
+{license_line}---
+
+# {spec.name}{variant}
+
+{spec.summary}
+
+{sum(p.numel() for p in model.parameters()):,} parameters; made with cnnzoo {__version__} and these arguments:
+
+{arguments}
+```python
+import cnnzoo
+
+model = cnnzoo.load_pretrained("owner/name", hub=True)  # or the folder that holds these files
+```
+{origin}
+## Paper
+
+{spec.paper.citation} {spec.paper.url}
+"""

@@ -1,0 +1,83 @@
+"""The published checkpoints, as `table.toml` lists them."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from cnnzoo.checkpoints.layouts import Layout
+from cnnzoo.data.pictures import class_names
+from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.registry import read_table
+
+if TYPE_CHECKING:
+    from torchvision.transforms.v2 import Compose
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A set of weights and what is stated about it: a row of `table.toml`, or a folder's own description.
+
+    Attributes:
+        tag: its name among those of the network.
+        preprocessing: how the network wants its pictures.
+        source: where the table says that it is: in the package, on the Hugging Face Hub, or on torchvision's server.
+        file: its file there; of bundled weights, in `checkpoints/bundled/`.
+        repo: of the hub, such as `timm/resnet50.a1_in1k`.
+        weights: torchvision's name for it, such as `ResNet50_Weights.IMAGENET1K_V2`.
+        layout: whose names the tensors carry.
+        options: the constructor's arguments that the weights were made with.
+        revision: of the repository, as a commit.
+        sha256: of the file; of torchvision's files its first eight digits.
+        size_mb: of the file, in units of 2^20 bytes.
+        class_set: the name of a list of classes, or the names themselves; see `classes`.
+        accuracy: share of the test set, as its publisher measured it; None where there is no such figure.
+        recipe: the training recipe that made it, of those of cnnzoo.
+        data: what it was trained on, with origin and licence where they are known.
+        license: of the weights.
+        card: how they were made, and what they are and are not good for.
+
+    An empty string stands for what is not stated.
+    """
+
+    tag: str
+    preprocessing: Preprocessing
+    source: Literal["bundled", "hub", "torchvision", ""] = ""
+    file: str = ""
+    repo: str = ""
+    weights: str = ""
+    layout: Layout = "cnnzoo"
+    options: dict[str, Any] = field(default_factory=dict)
+    revision: str = ""
+    sha256: str = ""
+    size_mb: float | None = None
+    class_set: str | tuple[str, ...] = ""
+    accuracy: float | None = None
+    recipe: str = ""
+    data: str = ""
+    license: str = ""
+    card: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the scores; none where they are not known.
+
+        Those of ImageNet come from torchvision, which takes longer to import than a network to load.
+        """
+        return class_names(self.class_set) if isinstance(self.class_set, str) else self.class_set
+
+    def transforms(self) -> "Compose":
+        """From a PIL picture or uint8 images to the network's input, as torchvision transforms."""
+        return self.preprocessing.transforms()
+
+
+def checkpoints(name: str) -> list[Checkpoint]:
+    """The published weights of a network, the default first."""
+    table = read_table("checkpoints/table.toml")
+    return [_checkpoint(row, table["defaults"]) for row in table.get(name, ())]
+
+
+def _checkpoint(row: dict[str, Any], defaults: dict[str, dict[str, Any]]) -> Checkpoint:
+    left_out = next((stated for key, stated in defaults.items() if key in row), {})
+    whole = left_out | row
+    return Checkpoint(
+        preprocessing=Preprocessing(**whole.pop("preprocessing")), class_set=whole.pop("classes"), **whole
+    )
