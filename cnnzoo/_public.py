@@ -15,6 +15,7 @@ from cnnzoo.checkpoints.save import save_pretrained as save_pretrained
 from cnnzoo.errors import CheckpointError as CheckpointError
 from cnnzoo.errors import CnnzooError as CnnzooError
 from cnnzoo.errors import DataError as DataError
+from cnnzoo.errors import HubError as HubError
 from cnnzoo.errors import OptionError as OptionError
 from cnnzoo.errors import ShapeError as ShapeError
 from cnnzoo.errors import UnknownNameError as UnknownNameError

@@ -161,7 +161,7 @@ def stated_config(metadata: Mapping[str, Any], path: Path | str) -> tuple[str, d
     import cnnzoo.models  # registers the constructors
 
     try:
-        find(short(name), f"load_pretrained: {path}").check(options, f"load_pretrained: {path}")
+        find(name[:200], f"load_pretrained: {path}").check(options, f"load_pretrained: {path}")
     except (UnknownNameError, OptionError) as error:
         version = metadata.get("library_version", cnnzoo.__version__)
         other = "" if version == cnnzoo.__version__ else f", {short(repr(version))}, where this is {cnnzoo.__version__}"
@@ -269,18 +269,19 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
             f"load_pretrained: {path} holds {kind_of(found)}, not tensors by name; write state_dict() of the network"
         )
     for name, tensor in found.items():
-        shown = short(repr(name))
         if not isinstance(name, str) or not name.isprintable():
-            raise CheckpointError(f"load_pretrained: {path} holds {shown}, which is no tensor's name; write it again")
+            raise CheckpointError(
+                f"load_pretrained: {path} holds {short(repr(name))}, which is no tensor's name; write it again"
+            )
         if not isinstance(tensor, Tensor):
             raise CheckpointError(
-                f"load_pretrained: {path} holds {kind_of(tensor)} under {shown}, where only tensors are expected; "
-                "write state_dict() of the network alone"
+                f"load_pretrained: {path} holds {kind_of(tensor)} under {short(name)!r}, where only tensors are "
+                "expected; write state_dict() of the network alone"
             )
         if not _ordinary(tensor):
             raise CheckpointError(
-                f"load_pretrained: {path} holds a tensor {shown} that is sparse, quantised or without its numbers; "
-                "write it as a dense one"
+                f"load_pretrained: {path} holds a tensor {short(name)!r} that is sparse, quantised or without its "
+                "numbers; write it as a dense one"
             )
     return {name: tensor.detach() for name, tensor in found.items()}
 

@@ -125,7 +125,8 @@ def read_torch(path: Path, kind: Format, mmap: bool) -> Any:
         else:
             with path.open("rb") as file:
                 for _ in range(5):  # magic number, version, system, the object, and the order of what follows
-                    _check_pickle(file)
+                    if file.peek(1):
+                        _check_pickle(file)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and kind == "zip")
     except CheckpointError:
         raise
@@ -190,7 +191,7 @@ def _check_pickle(file: IO[bytes]) -> None:
             marks.append(len(stack))
             continue
         if name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
+            memo[argument or 0] = stack[-1]
             continue
         if pickletools.markobject in before:
             first = marks.pop() - before.index(pickletools.markobject)
@@ -198,7 +199,7 @@ def _check_pickle(file: IO[bytes]) -> None:
             first = len(stack) - len(before)
         depth = max(stack[first:], default=0)
         if name in ("BINGET", "LONG_BINGET"):
-            depth = memo[argument]
+            depth = memo[argument or 0]
         elif name.startswith("TUPLE"):
             depth += 1
         del stack[first:]

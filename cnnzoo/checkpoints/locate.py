@@ -1,6 +1,7 @@
 """Finding weights: bundled with the package, in a file or folder, on the hub, or from torchvision."""
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -103,17 +104,39 @@ def in_repository(repo: str, access: Access) -> Source:
     """A repository of the hub that `push_to_hub` or timm made."""
     from cnnzoo.checkpoints.hub import fetch
 
-    def get(file: str) -> Path:
+    def get(file: str, revision: str | None) -> Path:
         options = access.fetching(f"load_pretrained({repo!r}, hub=True)")
-        return fetch(repo, file, revision=access.revision, sha256="", token=access.token, **options)
+        return fetch(repo, file, revision=revision, sha256="", token=access.token, **options)
 
-    config = get(CONFIG)
+    config = get(CONFIG, access.revision)
+    weights = get(WEIGHTS, config.parent.name)  # of the same commit
     said = read_json(config)
-    if "architecture" in said:  # timm's own
-        name = said["architecture"].replace("resnetv2_", "preresnet")
-        path = get(WEIGHTS)
-        return Source(path, read_weights(path, mmap=access.mmap)[0], name, {}, layout="timm")
-    return _described(config, get(WEIGHTS), access)
+    if "architecture" not in said:
+        return _described(config, weights, access)
+    try:
+        name, options, row = _by_timm(said, repo)
+    except (TypeError, ValueError, LookupError) as error:
+        raise CheckpointError(f"load_pretrained: {config} is not a configuration as timm writes it: {error}") from None
+    return Source(weights, read_weights(weights, mmap=access.mmap)[0], name, options, row, "timm")
+
+
+def _by_timm(said: dict[str, Any], repo: str) -> tuple[str, dict[str, Any], Checkpoint | None]:
+    """Our name, arguments and description of a network that timm published."""
+    name = str(said["architecture"]).replace("resnetv2_", "preresnet")
+    options = {"num_classes": int(said["num_classes"])} if "num_classes" in said else {}
+    pictures = said.get("pretrained_cfg") or {}
+    if "input_size" not in pictures:
+        return name, options, None
+    size = int(pictures["input_size"][-1])
+    prepared = Preprocessing(
+        size=size,
+        resize=math.floor(size / float(pictures.get("crop_pct", 0.875))),
+        interpolation=pictures.get("interpolation", "bicubic"),
+        mean=tuple(pictures["mean"]),
+        std=tuple(pictures["std"]),
+    )
+    classes = "imagenet1k" if options.get("num_classes") == 1000 else ()
+    return name, options, Checkpoint(tag=repo, preprocessing=prepared, class_set=classes)
 
 
 def in_table(spec: ModelSpec, row: Checkpoint, access: Access) -> Source:
