@@ -220,3 +220,21 @@ def test_features_only_weights_are_not_the_default() -> None:
     assert published(spec, None, {"num_classes": 0}).tag == spec.checkpoints[0]
     assert published(spec, None, {"num_classes": 7, "in_channels": 1}).tag == spec.checkpoints[0]
     assert published(spec, "bamboo", {}).options == {"num_classes": 0}
+
+
+def test_mixed_precision_has_to_be_named(tmp_path: Path) -> None:
+    state = cnnzoo.create("lenet5", seed=0).state_dict()
+    state["c1.weight"] = state["c1.weight"].half()
+    save_file(state, tmp_path / "mixed.safetensors")
+    with pytest.raises(cnnzoo.CheckpointError, match=r"holds torch.float16, torch.float32, .* dtype=torch.float32"):
+        cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "mixed.safetensors")
+    model = cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "mixed.safetensors", dtype=torch.float32)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_channels_adapt_only_when_asked(tmp_path: Path) -> None:
+    save_file(cnnzoo.create("lenet5", in_channels=3, seed=0).state_dict(), tmp_path / "colour.safetensors")
+    with pytest.raises(cnnzoo.CheckpointError, match=r"shape of c1.weight: \(6, 3, 5, 5\) in the file, \(6, 1, 5, 5\)"):
+        cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "colour.safetensors")
+    with pytest.raises(cnnzoo.OptionError, match=r"got num_classes=-1"):
+        cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "colour.safetensors", num_classes=-1)

@@ -170,7 +170,7 @@ def test_truncated_file(saved: Path, keep: int) -> None:
     [
         ({"name": "lenet5", "options": "{"}, "does not say what network it holds"),
         ({"name": "lenet5"}, r"does not say what network it holds; name it: load_pretrained\(name, checkpoint="),
-        ({"name": "lenet5", "options": "[1]"}, "holds options that are not a table"),
+        ({"name": "lenet5", "options": "[1]"}, "options that are not a table: a str and a list"),
     ],
 )
 def test_file_with_a_bad_header(tmp_path: Path, header: dict[str, str], message: str) -> None:

@@ -21,8 +21,8 @@ def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> 
     Args:
         model: what they are for; it may be on the meta device.
         tensors: of the network that the weights were made with, by our names.
-        asked: the arguments that were asked for. A last layer of another number of classes is only a fresh one where
-            `num_classes` is among them, and a missing classifier where `aux` is; otherwise they are left to be found.
+        asked: the arguments that were asked for. Only they adapt anything, `in_channels`, `num_classes` and `aux`;
+            what differs otherwise is left to be found.
     """
     expected = model.state_dict()
     fitted = {name: tensor for name, tensor in tensors.items() if name in expected or not _superfluous(name, model)}
@@ -33,12 +33,12 @@ def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> 
         elif chain.head is not None and chain.num_classes and "num_classes" in asked:
             layer = prefix + chain.head[0]
             weight = fitted.get(f"{layer}.weight")
-            if weight is None or len(weight) != chain.num_classes:
+            if weight is None or (weight.ndim and len(weight) != chain.num_classes):
                 fresh.append(layer)
     fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(tuple(f"{x}." for x in fresh))}
     first = next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)), None)
     weight = fitted.get(f"{first}.weight")
-    if weight is not None and weight.ndim == 4:
+    if weight is not None and weight.ndim == 4 and weight.shape[1] and "in_channels" in asked:
         fitted[f"{first}.weight"] = to_channels(weight, expected[f"{first}.weight"].shape[1])
     return fitted, fresh
 

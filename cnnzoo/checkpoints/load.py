@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,12 +47,14 @@ def load(
             f"load_pretrained: {source.path.name} was made with {shown(made_with)}; got {shown(options)}, another "
             "network"
         )
-    with built_from(source.path):
+    with nullcontext() if options else built_from(source.path):  # what is asked for is not the file's fault
         model = outline(partial(spec.layout, **made_with | options))
     assert isinstance(model, CNN)
     if source.layout is None and source.path.stat().st_size <= SMALL:
         check_finite(source.tensors, source.path)
     tensors, fresh = adapt(model, _by_our_names(model, source), options.keys())
+    if dtype is None:
+        _check_precision(tensors, source.path)
     assign(model, tensors, source.path, fresh)
     if source.checkpoint is not None:
         head = spec.parameters.get("num_classes")
@@ -103,6 +106,17 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: C
             f"tensors: {listed}"
         )
     model.load_state_dict(given, assign=True, strict=not fresh)
+
+
+def _check_precision(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """A network computes in one precision, of at least 16 bits."""
+    found = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(found) > 1 or any(dtype.itemsize < 2 for dtype in found):
+        listed = ", ".join(sorted(map(str, found)))
+        raise CheckpointError(
+            f"load_pretrained: {path} holds {listed}, in which no network can compute as it is; "
+            "pass the one that it should have, dtype=torch.float32"
+        )
 
 
 def _by_our_names(model: CNN, source: Source) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -74,16 +75,16 @@ SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 def is_place(text: Path | str) -> bool:
     """Whether this is a file, a folder or a repository, and not the name of a network or a tag."""
     path = Path(text)
-    return isinstance(text, Path) or "/" in text or path.suffix in SUFFIXES or path.exists()
+    return isinstance(text, Path) or "/" in text or path.suffix in SUFFIXES or os.path.exists(text)
 
 
 def at(place: Path | str, access: Access) -> Source:
     """The weights in a file, a folder or, where neither is there, a repository `"owner/name"`."""
     path = Path(place)
-    if path.is_dir():
+    if os.path.isdir(place):  # which, unlike Path's, takes any text
         return in_folder(path, access)
-    elsewhere = isinstance(place, str) and not path.exists() and path.suffix not in SUFFIXES and place.count("/") == 1
-    return in_repository(str(place), access) if elsewhere else in_file(path, access)
+    named = isinstance(place, str) and path.suffix not in SUFFIXES and place.count("/") == 1
+    return in_repository(str(place), access) if named and not os.path.exists(place) else in_file(path, access)
 
 
 def in_file(path: Path, access: Access) -> Source:
@@ -191,7 +192,7 @@ def _described(config: Path, weights: Path, access: Access) -> Source:
     """Weights with the configuration that `save_pretrained` wrote beside them."""
     name, options = read_config(config.parent)
     tensors, _ = read_weights(weights, mmap=access.mmap)
-    said = read_json(config)
+    said = read_json(config) if config.exists() else {}
     row = None
     if "preprocessing" in said:
         try:
