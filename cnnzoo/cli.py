@@ -102,7 +102,8 @@ def show(name: str, as_json: bool) -> None:
         columns = ("tag", "options", "accuracy", "data", "license")
         _print_table(columns, ([str(one[column]) for column in columns] for one in entry["checkpoints"]))
         for one in entry["checkpoints"]:
-            console.print(f"{one['tag']}: {one['card'].strip()}\n", markup=False, highlight=False)
+            if one["card"]:
+                console.print(f"{one['tag']}: {one['card'].strip()}\n", markup=False, highlight=False)
 
 
 @main.command()
@@ -154,7 +155,7 @@ def verify(ctx: click.Context, names: tuple[str, ...], every: bool, classic: boo
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
-@click.option("--checkpoint", help="The tag of its weights, or a safetensors file.")
+@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
 @hub_option
 @click.option("--invert", is_flag=True, help="Swap black and white, for dark things on a light ground.")

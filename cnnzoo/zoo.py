@@ -12,7 +12,7 @@ from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.checkpoints.load import load
-from cnnzoo.checkpoints.locate import Access, at, in_table, is_place, published
+from cnnzoo.checkpoints.locate import SUFFIXES, Access, at, in_table, is_place, published
 from cnnzoo.construction import Device, construct
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import find, specs
@@ -101,7 +101,8 @@ def load_pretrained(
     """
     access = Access(hub, revision, cache_dir, token, progress, mmap, checksum)
     known_name, _, tag = str(name).partition(".")
-    if isinstance(name, str) and any(one.name == known_name for one in specs()):
+    is_file = Path(name).suffix in SUFFIXES
+    if isinstance(name, str) and not is_file and any(one.name == known_name for one in specs()):
         spec = find(known_name, "load_pretrained")
         spec.check(options, "load_pretrained")
         if checkpoint is None or checkpoint in spec.checkpoints or not is_place(checkpoint):

@@ -12,6 +12,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from mkdocs.structure.files import File
 
 import cnnzoo
 from cnnzoo.checkpoints.layouts import TABLES
-from cnnzoo.checkpoints.load import checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.recipes.recipe import list_recipes, load_recipe
 from cnnzoo.registry import Kind
 from cnnzoo.shapes.summary import COLUMNS as LAYER_COLUMNS
@@ -132,7 +133,8 @@ def networks_page() -> str:
         table(("family", "what it is", "papers"), rows, "lll"),
         "In the tables below, input is channels x height x width; parameters and multiply-adds are those of the "
         "default variant; `classic` says whether `classic=True` builds another network, [the one exactly as its paper "
-        "printed it](../guide/networks.md#classictrue); `weights` are the tags that `cnnzoo.load_pretrained` takes.\n",
+        "printed it](../guide/networks.md#classictrue); `weights` is the tag of the default among those that "
+        "`cnnzoo.load_pretrained` takes.\n",
     ]
     for family, names in families("model").items():
         parts += [f"## {family}\n", listing("network", names)]
@@ -165,7 +167,7 @@ def listing(what: str, names: Iterable[str]) -> str:
                 f"{totals.params:,}",
                 f"{totals.macs:,}",
                 "yes" if spec.has_classic else "",
-                ", ".join(code(tag) for tag in spec.checkpoints) if what == "network" else spec.summary,
+                tags(spec) if what == "network" else spec.summary,
             )
         )
     last = "weights" if what == "network" else "what it is"
@@ -230,9 +232,13 @@ def smallest(model: cnnzoo.CNN) -> str:
 
 def recipe_of(model: cnnzoo.CNN) -> str:
     """What a new network is initialised by; a recipe of the library is linked to."""
-    if not isinstance(model.recipe, str):
-        return code(model.recipe.__name__)
-    return f"[`{model.recipe}`][cnnzoo.initialization.{cnnzoo.initialization.RECIPES[model.recipe].__name__}]"
+    recipe = model.recipe
+    if isinstance(recipe, str):
+        return f"[`{recipe}`][cnnzoo.initialization.{cnnzoo.initialization.RECIPES[recipe].__name__}]"
+    if not isinstance(recipe, partial):
+        return code(recipe.__name__)
+    settings = ", ".join(f"{key}={value!r}" for key, value in recipe.keywords.items())
+    return f"[`{recipe.func.__name__}`][cnnzoo.initialization.{recipe.func.__name__}], {code(settings)}"
 
 
 def verification(spec: cnnzoo.ModelSpec, title: str, classic: bool) -> Iterator[str]:
@@ -252,15 +258,51 @@ def verification(spec: cnnzoo.ModelSpec, title: str, classic: bool) -> Iterator[
     yield table(columns, rows, "llrrlll"[: len(columns)])
 
 
+def tags(spec: cnnzoo.ModelSpec) -> str:
+    """The default weights, and how many others the page of the network lists."""
+    first, *others = spec.checkpoints or ("",)
+    return f"{code(first)}{f', [{len(others)} more]({spec.name}.md#weights)' if others else ''}" if first else ""
+
+
 def weights(spec: cnnzoo.ModelSpec) -> Iterator[str]:
-    """The published checkpoints."""
+    """The published checkpoints: a line for each, then what is known of how they were made."""
     known = checkpoints(spec.name)
-    if known:
-        yield "## Weights\n"
+    if not known:
+        return
+    yield "## Weights\n"
+    first = known[0]
+    hub = "" if first.source == "bundled" else ", hub=True"
+    yield f'```python\nmodel = cnnzoo.load_pretrained("{spec.name}.{first.tag}"{hub})\n```\n'
+    yield (
+        "Without a tag it is the first that was made with the arguments given. [Weights](../guide/weights.md) explains "
+        "the columns.\n"
+    )
+    rows = [(code(one.tag), *published(one), pictures(one), plain(one.data)) for one in known]
+    yield table(("tag", "from", "top 1", "licence", "pictures", "data"), rows, "llrlll")
+    made: dict[str, list[str]] = {}
     for one in known:
-        yield f"### {one.tag}\n"
-        yield f'```python\nmodel = cnnzoo.load_pretrained("{spec.name}.{one.tag}")\n```\n'
-        yield fields(one, leave_out={"tag"})
+        recipe = f" Recipe: [{one.recipe}](../recipes.md#{one.recipe})." if one.recipe else ""
+        made.setdefault(plain(one.card.strip()) + recipe, []).append(code(one.tag))
+    for text, names in made.items():
+        if text:
+            yield f"{', '.join(names)}: {text}\n"
+
+
+def published(one: Checkpoint) -> tuple[str, str, str]:
+    """Where weights are, how good they are, and their licence."""
+    where = {
+        "hub": link(one.repo, f"https://huggingface.co/{one.repo}"),
+        "torchvision": f"torchvision, {code(one.weights.rpartition('.')[2])}",
+    }
+    accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
+    return where.get(one.source, "this package"), accuracy, one.license
+
+
+def pictures(one: Checkpoint) -> str:
+    """What is made of a picture before it is normalised."""
+    stated = one.preprocessing
+    side = stated.size + 2 * stated.pad
+    return sized((stated.channels, side, side)) + (f" of {stated.resize}" if stated.resize else "")
 
 
 def recipes_page() -> str:
@@ -341,6 +383,18 @@ def layouts_table() -> str:
     return table(("network", *TABLES), rows, "lll")
 
 
+def weights_table() -> str:
+    """The default weights of each network, and how many others there are."""
+    rows = []
+    for names in families("model").values():
+        for name in names:
+            known = checkpoints(name)
+            if known:
+                more = f"[{len(known) - 1}](../{page_of(name)}#weights)" if len(known) > 1 else ""
+                rows.append((f"[{name}](../{page_of(name)})", code(known[0].tag), *published(known[0]), more))
+    return table(("network", "default", "from", "top 1", "licence", "others"), rows, "lllrlr")
+
+
 def initialization_table() -> str:
     """The recipes by name: what each does and where it is from."""
     rows = []
@@ -356,6 +410,7 @@ TABLE_OF: dict[str, Callable[[], str]] = {
     "<!-- initialization recipes -->": initialization_table,
     "<!-- classic variants -->": classic_table,
     "<!-- layouts -->": layouts_table,
+    "<!-- published weights -->": weights_table,
 }
 """What is written in place of a comment on a page."""
 

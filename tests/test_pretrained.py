@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.checkpoints.adapt import to_channels
+from cnnzoo.checkpoints.files import write_weights
+from cnnzoo.checkpoints.load import _as_it_is_now
 from cnnzoo.checkpoints.locate import check_sha256, published
+from cnnzoo.checkpoints.table import checkpoints
 from cnnzoo.cli import main
 
 
@@ -69,7 +73,10 @@ def test_auxiliary_classifiers_come_and_go(tmp_path: Path) -> None:
     assert torch.equal(without(images()), whole(images()))
     both = cnnzoo.load_pretrained("googlenet", checkpoint=tmp_path / "with.safetensors", num_classes=5, aux=True)
     assert all(map(torch.equal, both.forward_with_aux(images(size=96)), whole.forward_with_aux(images(size=96))))
-    with pytest.warns(cnnzoo.FreshLayerWarning, match=r"googlenet: aux.inception_4a, aux.inception_4d starts afresh"):
+    with pytest.warns(
+        cnnzoo.FreshLayerWarning,
+        match=r"starts afresh: aux.inception_4a, aux.inception_4d; .* fits num_classes=5, aux=True;",
+    ):
         fresh = cnnzoo.load_pretrained(
             "googlenet", checkpoint=tmp_path / "without.safetensors", num_classes=5, aux=True
         )
@@ -81,7 +88,7 @@ def test_auxiliary_classifiers_come_and_go(tmp_path: Path) -> None:
 def test_other_classes(tmp_path: Path) -> None:
     whole = cnnzoo.create("resnet18", seed=0).eval()
     cnnzoo.save_pretrained(whole, tmp_path)
-    with pytest.warns(cnnzoo.FreshLayerWarning, match=r"resnet18: fc starts afresh: .* fits num_classes=7; train it"):
+    with pytest.warns(cnnzoo.FreshLayerWarning, match=r"resnet18: starts afresh: fc; .* fits num_classes=7; train it"):
         model = cnnzoo.load_pretrained(tmp_path, num_classes=7)
     assert model.config.options["num_classes"] == 7
     assert model.fc.weight.shape == (7, 512)
@@ -143,6 +150,10 @@ def test_what_is_known_of_weights_is_saved_with_them(tmp_path: Path) -> None:
     cnnzoo.save_pretrained(cnnzoo.load_pretrained("lenet5"), tmp_path)
     again = cnnzoo.load_pretrained(tmp_path)
     assert again.checkpoint.classes[9] == "Ankle boot"
+    known = cnnzoo.load_pretrained("lenet5").checkpoint
+    assert (again.checkpoint.tag, again.checkpoint.card) == (known.tag, known.card)
+    assert (again.checkpoint.accuracy, again.checkpoint.license) == (known.accuracy, known.license)
+    assert cnnzoo.load_pretrained(tmp_path, num_classes=0).checkpoint.classes == ()
     picture = torch.randint(256, (1, 28, 28), dtype=torch.uint8)
     assert torch.equal(
         again.checkpoint.transforms()(picture), cnnzoo.load_pretrained("lenet5").checkpoint.transforms()(picture)
@@ -238,3 +249,23 @@ def test_channels_adapt_only_when_asked(tmp_path: Path) -> None:
         cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "colour.safetensors")
     with pytest.raises(cnnzoo.OptionError, match=r"got num_classes=-1"):
         cnnzoo.load_pretrained("lenet5", checkpoint=tmp_path / "colour.safetensors", num_classes=-1)
+
+
+def test_one_channel_has_one_mean() -> None:
+    row = replace(checkpoints("resnet18")[0], source="", file="")
+    model = cnnzoo.create("resnet18", in_channels=1, device="meta")
+    now = _as_it_is_now(row, cnnzoo.spec("resnet18"), model, {})
+    assert (now.preprocessing.channels, now.preprocessing.size) == (1, 224)
+    assert now.preprocessing.mean == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+    assert now.transforms()(torch.zeros(1, 300, 300, dtype=torch.uint8)).shape == (1, 224, 224)
+
+
+def test_a_file_is_not_a_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_weights(cnnzoo.create("lenet5", seed=0), "lenet5.safetensors")
+    model = cnnzoo.load_pretrained("lenet5.safetensors")
+    assert model.checkpoint is None
+    with pytest.raises(
+        cnnzoo.CheckpointError, match=r"no weights of resnet50 with classic=True; there are: \w+, \w+, "
+    ):
+        cnnzoo.load_pretrained("resnet50", classic=True)

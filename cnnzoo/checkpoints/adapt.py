@@ -24,8 +24,7 @@ def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> 
         asked: the arguments that were asked for. Only they adapt anything, `in_channels`, `num_classes` and `aux`;
             what differs otherwise is left to be found.
     """
-    expected = model.state_dict()
-    fitted = {name: tensor for name, tensor in tensors.items() if name in expected or not _superfluous(name, model)}
+    fitted = {name: tensor for name, tensor in tensors.items() if not _superfluous(name, model)}
     fresh = []
     for prefix, chain in _classifiers(model):
         if prefix and not any(name.startswith(prefix) for name in fitted):
@@ -35,11 +34,12 @@ def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> 
             weight = fitted.get(f"{layer}.weight")
             if weight is None or (weight.ndim and len(weight) != chain.num_classes):
                 fresh.append(layer)
-    fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(tuple(f"{x}." for x in fresh))}
+    left = tuple(f"{layer}." for layer in fresh)
+    fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(left)}
     first = next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)), None)
     weight = fitted.get(f"{first}.weight")
     if weight is not None and weight.ndim == 4 and weight.shape[1] and "in_channels" in asked:
-        fitted[f"{first}.weight"] = to_channels(weight, expected[f"{first}.weight"].shape[1])
+        fitted[f"{first}.weight"] = to_channels(weight, model.get_parameter(f"{first}.weight").shape[1])
     return fitted, fresh
 
 
@@ -64,5 +64,6 @@ def _classifiers(model: CNN) -> Iterator[tuple[str, CNN]]:
 
 def _superfluous(name: str, model: CNN) -> bool:
     """Whether a tensor is of a last layer or of auxiliary classifiers, which a network may do without."""
-    closing = model.head is not None and name.startswith(f"{model.head[0]}.")
-    return (closing and not model.num_classes) or (name.startswith("aux.") and isinstance(model, AuxiliaryCNN))
+    if name.startswith("aux.") and isinstance(model, AuxiliaryCNN):
+        return name.split(".")[1] not in model.aux
+    return model.head is not None and not model.num_classes and name.startswith(f"{model.head[0]}.")

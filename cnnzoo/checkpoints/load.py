@@ -1,7 +1,7 @@
 """Getting weights into a network: translated, adapted, checked as a whole, then assigned."""
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,14 @@ from cnnzoo.checkpoints.adapt import adapt
 from cnnzoo.checkpoints.files import built_from, check_finite
 from cnnzoo.checkpoints.layouts import Layout, from_layout
 from cnnzoo.checkpoints.locate import Source, same_network, shown
+from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.construction import Device, materialise, outline
 from cnnzoo.errors import CheckpointError
 from cnnzoo.initialization import initialize
 from cnnzoo.registry import ModelSpec
 
 SMALL = 64 * 2**20
-"""Bytes of a file, of which nothing is known, that is looked through for NaN and infinity before it is used."""
+"""Bytes of a file, which nobody vouches for, that is looked through for NaN and infinity before it is used."""
 
 
 class FreshLayerWarning(UserWarning):
@@ -50,24 +51,24 @@ def load(
     with nullcontext() if options else built_from(source.path):  # what is asked for is not the file's fault
         model = outline(partial(spec.layout, **made_with | options))
     assert isinstance(model, CNN)
-    if source.layout is None and source.path.stat().st_size <= SMALL:
+    published = source.checkpoint is not None and source.checkpoint.source
+    if not published and source.path.stat().st_size <= SMALL:
         check_finite(source.tensors, source.path)
     tensors, fresh = adapt(model, _by_our_names(model, source), options.keys())
     if dtype is None:
         _check_precision(tensors, source.path)
     assign(model, tensors, source.path, fresh)
     if source.checkpoint is not None:
-        head = spec.parameters.get("num_classes")
-        other = head is not None and model.num_classes != made_with.get("num_classes", head.default)
-        vars(model)["checkpoint"] = replace(source.checkpoint, class_set=()) if other else source.checkpoint
+        vars(model)["checkpoint"] = _as_it_is_now(source.checkpoint, spec, model, made_with)
     target = torch.get_default_device() if device is None else torch.device(device)
     materialise(model, target, dtype, keep_statistics=True)
     for layer in fresh if target.type != "meta" else ():
         initialize(model.get_submodule(layer), model.recipe)
     if fresh:
+        asked = shown({name: options[name] for name in ("num_classes", "aux") if name in options})
         warnings.warn(
-            f"load_pretrained: {spec.name}: {', '.join(fresh)} starts afresh: {source.path.name} holds none that fits "
-            f"num_classes={model.num_classes}; train it before use",
+            f"load_pretrained: {spec.name}: starts afresh: {', '.join(fresh)}; {source.path.name} holds nothing that "
+            f"fits {asked}; train it before use",
             FreshLayerWarning,
             stacklevel=3,
         )
@@ -87,7 +88,8 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: C
         CheckpointError: something is missing, unexpected or misshapen.
     """
     left = tuple(f"{layer}." for layer in fresh)
-    expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(left)}
+    places = {name: place for name, place in _places(model) if not name.startswith(left)}
+    expected = {name: held[key] for name, (held, key) in places.items()}
     # Files from before 2018 do not count the batches that batch normalisation has seen.
     counters = {name for name in expected.keys() - tensors.keys() if name.endswith(".num_batches_tracked")}
     given = {**tensors, **{name: torch.zeros((), dtype=torch.long) for name in counters}}
@@ -105,7 +107,36 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: C
             f"load_pretrained: {path} does not fit {type(model).__name__} in {len(problems)} of {len(expected)} "
             f"tensors: {listed}"
         )
-    model.load_state_dict(given, assign=True, strict=not fresh)
+    for name, (held, key) in places.items():
+        learned = isinstance(held[key], nn.Parameter)
+        held[key] = nn.Parameter(given[name], held[key].requires_grad) if learned else given[name]
+
+
+def _places(model: nn.Module) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
+    """Where a network keeps each tensor of its state dict."""
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if tensor is not None and key not in module._non_persistent_buffers_set:
+                    yield prefix + key, (held, key)
+
+
+def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: dict[str, Any]) -> Checkpoint:
+    """What is known of the weights, as far as it still holds for an adapted network.
+
+    Other scores have no names. One channel is normalised by the averages of three, which is near to what each had.
+    """
+    head = spec.parameters.get("num_classes")
+    if head is not None and model.num_classes != made_with.get("num_classes", head.default):
+        row = replace(row, class_set=())
+    pictures = row.preprocessing
+    if model.input_shape is not None and model.input_shape[0] == 1 != pictures.channels:
+        mean, std = (
+            value if isinstance(value, float) else sum(value) / len(value) for value in (pictures.mean, pictures.std)
+        )
+        row = replace(row, preprocessing=replace(pictures, channels=1, mean=mean, std=std))
+    return row
 
 
 def _check_precision(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -123,7 +154,7 @@ def _by_our_names(model: CNN, source: Source) -> dict[str, Tensor]:
     """The tensors under the names of ours; where nothing says whose they carry, those that fit best."""
     if source.layout is not None:
         return from_layout(model, source.tensors, source.layout)
-    expected = model.state_dict().keys()
+    expected = dict(_places(model)).keys()
     best: dict[str, Tensor] = dict(source.tensors)
     for layout in get_args(Layout):
         try:

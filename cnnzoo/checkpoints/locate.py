@@ -93,7 +93,7 @@ def in_file(path: Path, access: Access) -> Source:
     if "name" not in metadata:
         return Source(path, tensors)
     name, options = stated_config(metadata, path)
-    return Source(path, tensors, name, options)
+    return Source(path, tensors, name, options, layout="cnnzoo")
 
 
 def in_folder(folder: Path, access: Access) -> Source:
@@ -199,10 +199,11 @@ def _described(config: Path, weights: Path, access: Access) -> Source:
             prepared = Preprocessing(**said["preprocessing"])
             classes = said.get("classes", "")
             named = classes if isinstance(classes, str) else tuple(map(str, classes))
-            row = Checkpoint(tag=config.parent.name, preprocessing=prepared, class_set=named)
+            stated = {"tag": config.parent.name} | said.get("checkpoint", {})
+            row = Checkpoint(**stated, preprocessing=prepared, class_set=named)
         except TypeError as error:
             raise CheckpointError(f"load_pretrained: {config} describes its pictures wrongly: {error}") from None
-    return Source(weights, tensors, name, options, row)
+    return Source(weights, tensors, name, options, row, "cnnzoo")
 
 
 def published(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoint:
@@ -216,7 +217,11 @@ def published(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Chec
     for one in known:
         if same_network(spec, one.options, options):
             return one
-    there = "; there are: " + ", ".join(f"{one.tag} ({shown(one.options)})" for one in known) if known else ""
+    tags: dict[str, list[str]] = {}
+    for one in known:
+        tags.setdefault(shown(one.options), []).append(one.tag)
+    groups = (f"{', '.join(some[:3])}{', ...' if len(some) > 3 else ''} ({made})" for made, some in tags.items())
+    there = f"; there are: {'; '.join(groups)}" if known else ""
     raise CheckpointError(f"load_pretrained: there are no weights of {spec.name} with {shown(options)}{there}")
 
 

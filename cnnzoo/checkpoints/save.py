@@ -15,6 +15,9 @@ from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, plain, replacing, write_we
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import find
 
+STATED = ("tag", "accuracy", "recipe", "data", "license", "card")
+"""What a folder keeps of the checkpoint that its weights are from."""
+
 
 def save_pretrained(model: CNN, folder: Path | str) -> None:
     """Write a network to a folder: `model.safetensors`, `config.json` and `README.md`.
@@ -69,6 +72,7 @@ def push_to_hub(
 
     with TemporaryDirectory() as folder:
         save_pretrained(model, folder)
+        Path(folder, "README.md").write_text(card(model, f"{repo_id!r}, hub=True"), "utf-8")
         return push(Path(folder), repo_id, private=private, token=token, message=message)
 
 
@@ -95,11 +99,12 @@ def _config(model: CNN) -> dict[str, Any]:
     if model.checkpoint is not None:
         config["preprocessing"] = plain(asdict(model.checkpoint.preprocessing))
         config["classes"] = plain(model.checkpoint.class_set)
+        config["checkpoint"] = {name: getattr(model.checkpoint, name) for name in STATED}
     return config
 
 
-def card(model: CNN) -> str:
-    """The model card: what the network is, how to load it, and what is known of its weights."""
+def card(model: CNN, place: str = "'folder/'") -> str:
+    """The model card: what the network is, how to load it from a place, and what is known of its weights."""
     assert model.config is not None
     spec = find(model.config.name, "save_pretrained")
     arguments = "".join(f"- `{name}={plain(value)!r}`\n" for name, value in model.config.options.items())
@@ -122,7 +127,7 @@ tags: [image-classification, pytorch, cnnzoo]
 ```python
 import cnnzoo
 
-model = cnnzoo.load_pretrained("owner/name", hub=True)  # or the folder that holds these files
+model = cnnzoo.load_pretrained({place})
 ```
 {origin}
 ## Paper
