@@ -133,7 +133,7 @@ def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: dict[
     pictures = row.preprocessing
     if model.input_shape is not None and model.input_shape[0] == 1 != pictures.channels:
         mean, std = (
-            value if isinstance(value, float) else sum(value) / len(value) for value in (pictures.mean, pictures.std)
+            sum(value) / len(value) if isinstance(value, tuple) else value for value in (pictures.mean, pictures.std)
         )
         row = replace(row, preprocessing=replace(pictures, channels=1, mean=mean, std=std))
     return row
