@@ -4,9 +4,10 @@ Every candidate reads the same numbers, which lie in the page cache: cnnzoo and 
 own files are.
 """
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ import cnnzoo
 from benchmarks.harness import Comparison, Report, Target, interleave, min_time, repeats, reporting
 from benchmarks.peers import torchvision_network
 from cnnzoo.checkpoints.layouts import TABLES, to_layout
+from cnnzoo.checkpoints.locate import check_sha256
 
 NETWORKS = {"vgg16": (1 / 50, 1 / 5), "resnet152": (1 / 5, None), "inception_v4": (1 / 5, None)}
 """What is promised: the share of the others' time until the network is ready, and until its first scores."""
@@ -48,6 +50,10 @@ def load(repeats: int, min_time: float, report: Report) -> None:
                     targets.append(Target(f"{case}: {peer} / cnnzoo", ratio, at_least=1 / limit))
             if name == "vgg16":
                 targets += memory(Path(folder, "ours"))
+                for one, limit in around(Path(folder, "ours"), repeats, min_time):
+                    comparisons.append(one)
+                    what = f"{one.case}: cnnzoo / {one.reference}"
+                    targets.append(Target(what, one.ratio("cnnzoo").median, at_most=limit))
     report.timings("load", comparisons, targets)
 
 
@@ -65,6 +71,25 @@ def candidates(name: str, folder: Path) -> dict[str, Load]:
     return loads
 
 
+def around(folder: Path, repeats: int, min_time: float) -> Iterator[tuple[Comparison, float]]:
+    """Checking a file and saving a network, each beside the bare operation, and how much longer it may take."""
+    path, copy = folder / "model.safetensors", folder.parent / "copy"
+    model = cnnzoo.load_pretrained(folder)
+    state = model.state_dict()
+    expected = sha256(path)
+    checking = {"sha256": partial(sha256, path), "cnnzoo": partial(check_sha256, path, expected)}
+    yield Comparison("vgg16, checksum", "sha256", interleave(checking, repeats=repeats, min_time=min_time)), 1.5
+    bare = partial(save_file, state, folder.parent / "bare.safetensors")
+    saving = {"save_file": bare, "cnnzoo": partial(cnnzoo.save_pretrained, model, copy)}
+    yield Comparison("vgg16, saving", "save_file", interleave(saving, repeats=repeats, min_time=min_time)), 1 / 0.8
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def from_torchvision(name: str, path: Path) -> nn.Module:
     """What torchvision does with a file of its own, minus the download."""
     model = torchvision_network(name)
@@ -79,20 +104,18 @@ def first_scores(load: Load, image: torch.Tensor) -> torch.Tensor:
 
 
 MEMORY = """
-import sys, resource, torch, cnnzoo
+import sys, torch, cnnzoo
 from pathlib import Path
-cnnzoo.load_pretrained
-def anonymous():
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1024
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def status(entry):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry + ":"))
 cnnzoo.load_pretrained("lenet5")(torch.zeros(1, 1, 28, 28))  # what is imported and set up at first use
-before, imports = anonymous(), peak()
+anonymous, imports = status("RssAnon"), status("VmRSS")
 model = cnnzoo.load_pretrained(Path(sys.argv[1]))
-ready = anonymous() - before
+ready = status("RssAnon") - anonymous
 with torch.inference_mode():
     model(torch.zeros(1, *model.input_shape))
-print(ready, peak() - imports)
+print(ready, status("VmHWM") - imports)
 """
 
 

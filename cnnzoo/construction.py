@@ -83,7 +83,7 @@ def materialise(
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
-                if tensor is None:
+                if tensor is None or (tensor.device == device and dtype in (None, tensor.dtype)):
                     continue
                 if tensor not in made:
                     new = place(tensor)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from click.testing import CliRunner
@@ -186,6 +187,16 @@ def test_export_for_torchvision(tmp_path: Path, suffix: str) -> None:
     peer = torchvision.models.resnet18(weights=None).eval()
     peer.load_state_dict(load_file(out) if suffix == ".safetensors" else torch.load(out, weights_only=True))
     assert torch.equal(peer(images()), model(images()))
+
+
+def test_export_for_timm(tmp_path: Path) -> None:
+    model = cnnzoo.create("preresnet18", seed=0).eval()
+    cnnzoo.save_pretrained(model, tmp_path / "ours")
+    out = tmp_path / "theirs.safetensors"
+    arguments = ["export-weights", str(tmp_path / "ours"), "--layout", "timm", "--out", str(out)]
+    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
+    peer = timm.create_model("resnetv2_18", pretrained=False, checkpoint_path=str(out)).eval()
+    assert torch.allclose(peer(images()), model(images()), rtol=1e-4, atol=1e-4)
 
 
 def test_hubconf_gives_every_network() -> None:

@@ -81,7 +81,8 @@ def read_weights(path: Path | str, *, mmap: bool = True) -> tuple[dict[str, Tens
     path = Path(path)
     kind = format_of(path)
     if kind != "safetensors":
-        return _without_prefix(_tensors(_unpacked(read_torch(path, kind, mmap)), path)), {}
+        found = _tensors(_unpacked(read_torch(path, kind, mmap)), path)
+        return _without_prefix({name: tensor.detach() for name, tensor in found.items()}), {}
     with opened_safetensors(path) as opened:
         metadata = opened.metadata() or {}
         tensors = _tensors({name: opened.get_tensor(name) for name in opened.keys()}, path)  # noqa: SIM118
@@ -263,7 +264,7 @@ def _unpacked(found: Any) -> Any:
 
 
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    """The same tensors without gradients and hooks, if there is nothing but numbers on the CPU."""
+    """The same, if it holds nothing but tensors, and those nothing but numbers on the CPU."""
     if not isinstance(found, dict):
         raise CheckpointError(
             f"load_pretrained: {path} holds {kind_of(found)}, not tensors by name; write state_dict() of the network"
@@ -283,7 +284,7 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
                 f"load_pretrained: {path} holds a tensor {short(name)!r} that is sparse, quantised or without its "
                 "numbers; write it as a dense one"
             )
-    return {name: tensor.detach() for name, tensor in found.items()}
+    return found
 
 
 def _ordinary(tensor: Tensor) -> bool:

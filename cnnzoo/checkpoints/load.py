@@ -89,7 +89,7 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: C
     """
     left = tuple(f"{layer}." for layer in fresh)
     places = {name: place for name, place in _places(model) if not name.startswith(left)}
-    expected = {name: held[key] for name, (held, key) in places.items()}
+    expected = {name: held[key] for name, (held, key, _) in places.items()}
     # Files from before 2018 do not count the batches that batch normalisation has seen.
     counters = {name for name in expected.keys() - tensors.keys() if name.endswith(".num_batches_tracked")}
     given = {**tensors, **{name: torch.zeros((), dtype=torch.long) for name in counters}}
@@ -107,19 +107,18 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: C
             f"load_pretrained: {path} does not fit {type(model).__name__} in {len(problems)} of {len(expected)} "
             f"tensors: {listed}"
         )
-    for name, (held, key) in places.items():
-        learned = isinstance(held[key], nn.Parameter)
+    for name, (held, key, learned) in places.items():
         held[key] = nn.Parameter(given[name], held[key].requires_grad) if learned else given[name]
 
 
-def _places(model: nn.Module) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
-    """Where a network keeps each tensor of its state dict."""
+def _places(model: nn.Module) -> Iterator[tuple[str, tuple[dict[str, Any], str, bool]]]:
+    """Where a network keeps each tensor of its state dict, and whether it is a parameter."""
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         for held in (module._parameters, module._buffers):
             for key, tensor in held.items():
                 if tensor is not None and key not in module._non_persistent_buffers_set:
-                    yield prefix + key, (held, key)
+                    yield prefix + key, (held, key, held is module._parameters)
 
 
 def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: dict[str, Any]) -> Checkpoint:
