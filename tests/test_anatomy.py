@@ -204,7 +204,7 @@ def test_truncated_chain_keeps_its_input_shape_and_mode(resnet):
         ),
         (
             lambda model: truncate(model, after="layer1.0"),
-            r"^truncate: unknown layer 'layer1\.0': did you mean 'layer1' or",
+            r"^truncate: unknown layer 'layer1\.0': did you mean 'layer1'",
         ),
         (
             lambda model: truncate(model, after="zzz"),
