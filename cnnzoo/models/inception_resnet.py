@@ -29,7 +29,27 @@ Three = tuple[int, int, int]
 
 
 class InceptionResNet(CNN):
-    """Inception-ResNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 15."""
+    """Inception-ResNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 15.
+
+    Args:
+        boxes: from the stem to the last block, by name.
+        features: maps that the last box puts out.
+        num_classes: number of scores; 0 ends the network at its features.
+        in_channels: channels of the pictures.
+        dropout: probability with which a feature is left out.
+    """
+
+    def __init__(
+        self, boxes: dict[str, nn.Module], features: int, *, num_classes: int, in_channels: int, dropout: float
+    ) -> None:
+        closing = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dropout": nn.Dropout(dropout)}
+        super().__init__(
+            boxes | closing,
+            input_shape=(in_channels, 299, 299),
+            head=("fc", features),
+            num_classes=num_classes,
+            recipe="truncated_normal",
+        )
 
 
 @register(PAPER, input_shape=(320, 35, 35), kind="block")
@@ -110,11 +130,6 @@ def inception_resnet_reduction_b(
     )
 
 
-def closing(dropout: float) -> dict[str, nn.Module]:
-    """What follows the last block."""
-    return {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dropout": nn.Dropout(dropout)}
-
-
 @register(PAPER, input_shape=(3, 299, 299))
 def inception_resnet_v1(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.2) -> InceptionResNet:
     """Inception-ResNet-v1, of about the cost of Inception-v3: five, ten and five residual blocks.
@@ -127,7 +142,7 @@ def inception_resnet_v1(*, num_classes: int = 1000, in_channels: int = 3, dropou
     Source: Szegedy et al. 2017, Figures 10 to 15. The scales of the residuals are those of the released code; the
     paper prints 0.1 to 0.3.
     """
-    layers = {
+    boxes = {
         "stem": nn.Sequential(  # Figure 14
             *path(in_channels, valid(32, 3, 2), valid(32, 3), (64, 3)),
             nn.MaxPool2d(3, stride=2),
@@ -143,13 +158,7 @@ def inception_resnet_v1(*, num_classes: int = 1000, in_channels: int = 3, dropou
             *(inception_resnet_c(in_channels=1792, conv3x3=(192, 192, 192)) for _ in range(5))
         ),
     }
-    return InceptionResNet(
-        layers | closing(dropout),
-        input_shape=(in_channels, 299, 299),
-        head=("fc", 1792),
-        num_classes=num_classes,
-        recipe="truncated_normal",
-    )
+    return InceptionResNet(boxes, 1792, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
 
 
 @register(PAPER, input_shape=(3, 299, 299))
@@ -164,7 +173,7 @@ def inception_resnet_v2(*, num_classes: int = 1000, in_channels: int = 3, dropou
     Source: the authors' released code, which published weights fit; for the paper's figures see
     `inception_resnet_v2_printed`.
     """
-    layers = {
+    boxes = {
         "stem": nn.Sequential(
             *path(in_channels, valid(32, 3, 2), valid(32, 3), (64, 3)),
             nn.MaxPool2d(3, stride=2),
@@ -186,13 +195,7 @@ def inception_resnet_v2(*, num_classes: int = 1000, in_channels: int = 3, dropou
         ),
         "conv_7b": ConvUnit(2080, 1536, 1),
     }
-    return InceptionResNet(
-        layers | closing(dropout),
-        input_shape=(in_channels, 299, 299),
-        head=("fc", 1536),
-        num_classes=num_classes,
-        recipe="truncated_normal",
-    )
+    return InceptionResNet(boxes, 1536, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
 
 
 @register(PAPER, input_shape=(3, 299, 299))
@@ -209,7 +212,7 @@ def inception_resnet_v2_printed(
     Source: Szegedy et al. 2017, Figures 3, 7 and 15 to 19. Figures 17 and 19 print 1,154 and 2,048 maps where the sum
     needs the 1,152 and 2,144 that come in.
     """
-    layers = {
+    boxes = {
         "stem": stem(in_channels),
         "inception_a": nn.Sequential(*(inception_resnet_a(in_channels=384) for _ in range(5))),
         "reduction_a": reduction_a(384, 256, 256, 384, 384),
@@ -217,10 +220,4 @@ def inception_resnet_v2_printed(
         "reduction_b": inception_resnet_reduction_b(in_channels=1152),
         "inception_c": nn.Sequential(*(inception_resnet_c(in_channels=2144) for _ in range(5))),
     }
-    return InceptionResNet(
-        layers | closing(dropout),
-        input_shape=(in_channels, 299, 299),
-        head=("fc", 2144),
-        num_classes=num_classes,
-        recipe="truncated_normal",
-    )
+    return InceptionResNet(boxes, 2144, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
