@@ -4,6 +4,7 @@ from cnnzoo import initialization as initialization
 from cnnzoo import nn as nn
 from cnnzoo.anatomy import freeze as freeze
 from cnnzoo.anatomy import layers as layers
+from cnnzoo.anatomy import parameter_groups as parameter_groups
 from cnnzoo.anatomy import parameters as parameters
 from cnnzoo.anatomy import truncate as truncate
 from cnnzoo.anatomy import unfreeze as unfreeze
@@ -12,13 +13,27 @@ from cnnzoo.chain import AuxiliaryCNN as AuxiliaryCNN
 from cnnzoo.checkpoints.load import FreshLayerWarning as FreshLayerWarning
 from cnnzoo.checkpoints.save import push_to_hub as push_to_hub
 from cnnzoo.checkpoints.save import save_pretrained as save_pretrained
+from cnnzoo.deploy.contest import OptimizationReport as OptimizationReport
+from cnnzoo.deploy.export import export_onnx as export_onnx
+from cnnzoo.deploy.fold import fold_batchnorm as fold_batchnorm
+from cnnzoo.deploy.merge import merge_branches as merge_branches
+from cnnzoo.deploy.optimize import Optimized as Optimized
+from cnnzoo.deploy.optimize import optimize as optimize
 from cnnzoo.errors import CheckpointError as CheckpointError
 from cnnzoo.errors import CnnzooError as CnnzooError
 from cnnzoo.errors import DataError as DataError
+from cnnzoo.errors import DeployError as DeployError
 from cnnzoo.errors import HubError as HubError
 from cnnzoo.errors import OptionError as OptionError
 from cnnzoo.errors import ShapeError as ShapeError
 from cnnzoo.errors import UnknownNameError as UnknownNameError
+from cnnzoo.extraction import Extractor as Extractor
+from cnnzoo.extraction import Features as Features
+from cnnzoo.extraction import extract as extract
+from cnnzoo.extraction import features as features
+from cnnzoo.feature_tables.save import save_features as save_features
+from cnnzoo.feature_tables.table import FeatureTable as FeatureTable
+from cnnzoo.feature_tables.table import load_features as load_features
 from cnnzoo.initialization import initialize as initialize
 from cnnzoo.models import *
 from cnnzoo.registry import ModelName as ModelName

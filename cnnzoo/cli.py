@@ -195,6 +195,84 @@ def predict(
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", "name", required=True, help="A network with weights, or a file, folder or repository.")
+@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option("--layer", "layers", multiple=True, help="Whose outputs are taken, by default what the classifier sees.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file that is written.")
+@hub_option
+@classic_option
+@click.option("--transforms", "tag", metavar="TAG", help="Prepare the pictures as for these weights of the network.")
+@click.option("--batch-size", default=64, show_default=True, help="Pictures that the network takes at a time.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that read pictures; by default one a core.")
+@click.option("--device", help="Where to compute; by default CUDA where there is one.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="By default that of the weights.")
+@click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read, which is left out otherwise.")
+@json_option
+def features(
+    folder: Path,
+    name: str,
+    checkpoint: str | None,
+    layers: tuple[str, ...],
+    out: Path,
+    hub: bool,
+    classic: bool,
+    tag: str | None,
+    batch_size: int,
+    workers: int | None,
+    device: str | None,
+    dtype: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Write the features of every picture below FOLDER to a file, or go on where an earlier run was stopped.
+
+    Sub-folders are classes. Several GPUs or machines share the work: torchrun --no-python cnnzoo features ...
+    """
+    import os
+
+    import torch
+
+    import cnnzoo
+    from cnnzoo.checkpoints.locate import published
+    from cnnzoo.feature_tables.ranks import own_device
+
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    model: Any = cnnzoo.load_pretrained(
+        cnnzoo.ModelName(name),
+        checkpoint=checkpoint,
+        hub=hub,
+        device=own_device(device),
+        dtype=getattr(torch, dtype) if dtype else None,
+        progress=not as_json,
+        **options,
+    )
+    table = cnnzoo.save_features(
+        model,
+        folder,
+        out,
+        *layers,
+        transforms=published(cnnzoo.spec(model.config.name), tag, {}).transforms() if tag else None,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        progress=not as_json,
+    )
+    if int(os.environ.get("RANK", 0)):  # one of several processes, of which the first reports
+        return
+    rows, columns = table.features.shape
+    if as_json:
+        said = {"file": out, "pictures": rows, "features": columns, "model": table.model, "layers": table.layers}
+        _print_json(said | {"classes": table.classes, "skipped": table.skipped})
+        return
+    click.echo(f"{out}: {rows:,} pictures x {columns:,} features, {len(table.classes):,} classes")
+    for why in list(table.skipped.values())[:20]:
+        click.echo(f"left out: {why}")
+    if len(table.skipped) > 20:
+        click.echo(f"left out: {len(table.skipped) - 20:,} more; load_features({str(out)!r}).skipped has all of them")
+
+
+@main.command()
 @click.argument("names", nargs=-1)
 @json_option
 def weights(names: tuple[str, ...], as_json: bool) -> None:
@@ -246,6 +324,20 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
     from cnnzoo.predict import load
 
     write_tensors(to_layout(load(name, None, False, hub), layout), out)
+    click.echo(f"wrote {out}")
+
+
+@main.command("export-onnx")
+@click.argument("name")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file.")
+@hub_option
+@classic_option
+def export_onnx(name: str, out: Path, hub: bool, classic: bool) -> None:
+    """Write NAME (a network, tag, file, folder or repository) with its weights as ONNX, for any batch size."""
+    import cnnzoo
+    from cnnzoo.predict import load
+
+    cnnzoo.export_onnx(load(name, None, classic, hub), out)
     click.echo(f"wrote {out}")
 
 

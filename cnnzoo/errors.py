@@ -53,6 +53,10 @@ class DataError(CnnzooError, ValueError):
     """A picture or data set that cannot be read, or holds something else."""
 
 
+class DeployError(CnnzooError, ValueError):
+    """A network that cannot be folded, exported or run by a backend, or computes something else when it is."""
+
+
 def unknown(operation: str, what: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
     """The error for a name that is not in `known`."""
     return UnknownNameError(f"{operation}: unknown {what} {name!r}: {suggestion(name, known)} {remedy}".rstrip())

@@ -1,8 +1,9 @@
 """Tables of text, for the terminal and for notebooks; names and notes are shown as they are, never as markup."""
 
 import html
+import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,3 +39,12 @@ def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]], caption: s
 
     head, body = line(columns, "th"), "".join(line(row, "td") for row in rows)
     return f"<table><caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def as_text(view: Any) -> str:
+    """What rich shows of something, 110 columns wide and without colours."""
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=110).print(view)
+    return file.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from test_data import write_idx_folder
@@ -126,6 +127,54 @@ def test_predict_inverted(boot: Path, tmp_path: Path) -> None:
     assert "Ankle boot" in fine("predict", tmp_path / "white.jpg", "--invert", "--top", "1")
 
 
+@pytest.fixture
+def boots(tmp_path: Path, boot: Path) -> Path:
+    """A folder of pictures with two classes, and one file that is none."""
+    for name in ("bags/a.png", "boots/a.png", "boots/b.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pictures" / name).write_bytes(boot.read_bytes())
+    (tmp_path / "pictures" / "boots" / "text.png").write_text("not a picture")
+    return tmp_path / "pictures"
+
+
+def test_features(boots: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t.safetensors"
+    command = ("features", boots, "--model", "lenet5", "--layer", "f6", "--layer", "c5", "--out", out)
+    text = fine(*command, "--device", "cpu", "--workers", "0", "--batch-size", "2", "--dtype", "bfloat16")
+    assert "4/4" in text
+    assert f"{out}: 3 pictures x 204 features, 2 classes\nleft out: " in text
+    assert "text.png is not a picture that PIL knows" in text
+    table = cnnzoo.load_features(out)
+    assert table.files == ["bags/a.png", "boots/a.png", "boots/b.png"]
+    assert (table.layers, table.features.dtype) == (("f6", "c5"), torch.bfloat16)
+    said = json.loads(fine(*command, "--dtype", "bfloat16", "--json"))  # nothing left to do
+    assert (said["pictures"], said["features"], said["classes"]) == (3, 204, ["bags", "boots"])
+    assert list(said["skipped"]) == ["boots/text.png"]
+
+
+def test_features_lists_twenty_of_what_is_left_out(boots: Path, tmp_path: Path) -> None:
+    for i in range(21):
+        (boots / f"{i}.jpg").write_text("not a picture")
+    text = fine("features", boots, "--model", "lenet5", "--out", tmp_path / "t.safetensors", "--workers", "0")
+    assert "load_features" in text
+    assert text[text.index("t.safetensors: ") :].count("not a picture that PIL knows") == 20
+    assert "left out: 2 more; load_features(" in text
+
+
+def test_features_of_a_file_that_says_nothing_of_pictures(boots: Path, tmp_path: Path) -> None:
+    model = cnnzoo.load_pretrained("lenet5")
+    torch.save(model.state_dict(), tmp_path / "mine.pth")
+    by_file = ("--model", "lenet5", "--checkpoint", tmp_path / "mine.pth", "--out", tmp_path / "mine.safetensors")
+    result = run("features", boots, *by_file)
+    assert result.exit_code == 2
+    assert "nothing says how this network wants its pictures" in result.stderr
+    assert "(--transforms TAG)" in result.stderr
+    fine("features", boots, *by_file, "--transforms", "fashion_mnist", "--workers", "0")
+    fine("features", boots, "--model", "lenet5", "--out", tmp_path / "published.safetensors", "--workers", "0")
+    tables = [cnnzoo.load_features(tmp_path / name) for name in ("mine.safetensors", "published.safetensors")]
+    assert torch.equal(tables[0].features, tables[1].features)
+
+
 def test_train_and_use_the_result(tmp_path: Path, boot: Path) -> None:
     write_idx_folder(tmp_path, repeat=20)
     arguments = ("train", "fashion_textbook", "--data", tmp_path, "--epochs", "1", "--out", tmp_path / "out")
@@ -151,6 +200,9 @@ def test_demo(tmp_path: Path) -> None:
         assert len(picture.getcolors(1 << 24)) > 50
 
 
+FEATURES = ("features", "--out", "t.safetensors")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -172,6 +224,13 @@ def test_demo(tmp_path: Path) -> None:
         (("train", "mnist"), "unknown recipe 'mnist'"),
         (("train", "fashion_textbook", "--data", "{folder}"), "nor folders train/ and test/"),
         (("demo", "--out", "{folder}/no/maps.png"), "No such file or directory"),
+        ((*FEATURES, "{folder}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
+        ((*FEATURES, "{folder}", "--model", "lenet5", "--layer", "f7"), "unknown layer 'f7': "),
+        ((*FEATURES, "{folder}", "--model", "lenet5"), "holds no pictures"),
+        ((*FEATURES, "{folder}/no", "--model", "lenet5"), "no is not a folder"),
+        ((*FEATURES, "{folder}", "--model", "lenet5", "--device", "gpu"), "unknown device 'gpu'"),
+        ((*FEATURES, "{folder}", "--model", "lenet5", "--transforms", "imagenet"), "unknown checkpoint 'imagenet'"),
+        (("features", "{folder}", "--model", "lenet5", "--out", "t.npy"), "tables are safetensors files"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, boot: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -194,3 +253,10 @@ def test_runs_as_a_program() -> None:
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr
+
+
+def test_runs_as_a_module() -> None:
+    """As torchrun starts it: `torchrun -m cnnzoo features ...`."""
+    command = [sys.executable, "-m", "cnnzoo", "--version"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stdout == f"cnnzoo, version {cnnzoo.__version__}\n"

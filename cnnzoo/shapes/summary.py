@@ -1,6 +1,5 @@
 """The layer table of a network, for terminals, notebooks and files."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from torch import nn
 
 from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
 from cnnzoo.shapes.receptive import nominal_shape
-from cnnzoo.tables import html_table, rich_table
+from cnnzoo.tables import as_text, html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,12 +64,7 @@ class Summary:
         return rich_table(COLUMNS, self.rows(), right=right, title=self.heading, total=self.total)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=110)
-        console.print(self)
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue()
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return html_table(COLUMNS, self.rows(), f"{self.heading}: {self.total}")

@@ -1,0 +1,1 @@
+"""From a trained network to a fast one: folding, merging, choosing a backend, exporting, quantising."""

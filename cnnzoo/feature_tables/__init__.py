@@ -1,0 +1,1 @@
+"""Features of folders of pictures, as tables on disk."""

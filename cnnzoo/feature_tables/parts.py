@@ -1,0 +1,230 @@
+"""The parts of a table that is being made: a file for each few hundred pictures, in a folder beside it.
+
+A part is finished or not there. So a run that was killed, at any moment, goes on with the parts that are missing, and
+ends with the same table, byte for byte.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnzoo.checkpoints.files import replacing
+from cnnzoo.errors import DataError
+from cnnzoo.feature_tables.folder import PictureFolder, labels
+from cnnzoo.feature_tables.table import KEY, Column, encoded, origin_in, write_stream
+
+LONG = {
+    "weights": "the network has other weights",
+    "transforms": "the pictures are prepared in another way",
+    "folder": "pictures were added, removed or changed",
+}
+"""What it means that these differ, which are too long to be shown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part on disk: how many rows it has, and which of its pictures could not be read."""
+
+    path: Path
+    rows: int
+    skipped: dict[int, str]
+
+    @property
+    def features(self) -> Tensor:
+        """(rows, F), mapped."""
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="pt") as opened:
+            return opened.get_tensor("features")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one table.
+
+    Attributes:
+        path: where the table is going to be.
+        pictures: how many there are.
+        size: how many of them belong to a part.
+        width: F, the features of a picture.
+        dtype: of the features.
+    """
+
+    path: Path
+    pictures: int
+    size: int
+    width: int
+    dtype: torch.dtype
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts are."""
+        return self.path.with_name(self.path.name + ".parts")
+
+    @property
+    def index(self) -> Path:
+        """The file that says what run the parts are of."""
+        return self.folder / "index.json"
+
+    def __len__(self) -> int:
+        return -(-self.pictures // self.size)
+
+    def span(self, number: int) -> range:
+        """The pictures of a part."""
+        return range(number * self.size, min((number + 1) * self.size, self.pictures))
+
+    def finished_before(self, origin: Mapping[str, Any]) -> bool:
+        """Whether the table is there already.
+
+        Raises:
+            DataError: there is a file of that name, but it is of another run.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not self.path.exists():
+            return False
+        try:
+            with safe_open(self.path, framework="pt") as opened:
+                there = origin_in(opened.metadata(), self.path)
+        except (SafetensorError, OSError, DataError):
+            raise DataError(
+                f"save_features: {self.path} is there already and is no table of features; choose another name"
+            ) from None
+        self._same_run(self.path, there, origin)
+        return True
+
+    def begin(self, origin: Mapping[str, Any]) -> None:
+        """Make the folder of the parts, or go on with the one that is there.
+
+        Raises:
+            DataError: the parts there are of another run, or the folder cannot be made or has no room for them.
+        """
+        if self.index.exists():
+            try:
+                there = dict(json.loads(self.index.read_text("utf-8")))
+            except (ValueError, TypeError):
+                raise DataError(
+                    f"save_features: {self.index} is damaged; delete {self.folder} to start afresh"
+                ) from None
+            self._same_run(self.folder, there, origin)
+        else:
+            try:
+                self.folder.mkdir(exist_ok=True)
+                if any(self.folder.glob("*.safetensors")):
+                    raise DataError(
+                        f"save_features: {self.folder} holds parts, but no {self.index.name} that says of what; move "
+                        "it away, or choose another name for the table"
+                    )
+                with replacing(self.index) as aside:
+                    aside.write_text(json.dumps(origin, indent=1), "utf-8")
+            except OSError as error:
+                raise DataError(
+                    f"save_features: {self.path} cannot be written: {error.strerror}: {error.filename}; choose another "
+                    "place"
+                ) from None
+
+    def finished(self) -> dict[int, Part]:
+        """The parts that are there, whole, by number.
+
+        The folder is listed first: a network's file system remembers for a while that a file was not there.
+        """
+        names = {path.name for path in self.folder.iterdir()}
+        there = (number for number in range(len(self)) if self._path(number).name in names)
+        return {number: part for number in there if (part := self.read(number))}
+
+    def check_room(self, missing: Iterable[int]) -> None:
+        """Raise `DataError` if the disk has too little room for the parts that are missing and for the table."""
+        row = self.width * self.dtype.itemsize
+        needed = row * (sum(len(self.span(number)) for number in missing) + self.pictures)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise DataError(
+                f"save_features: {self.path.parent.absolute()} has {free / 1e9:.3g} GB left; the parts and the table "
+                f"of {self.pictures:,} pictures with {self.width:,} features need {needed / 1e9:.3g} GB; make room, or "
+                "choose another place"
+            )
+
+    def read(self, number: int) -> Part | None:
+        """A part, or None where it is missing or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._path(number)
+        try:
+            with safe_open(path, framework="pt") as opened:
+                skipped = {int(key): why for key, why in json.loads(opened.metadata()["skipped"]).items()}
+                features = opened.get_tensor("features")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            return None
+        rows = len(self.span(number)) - len(skipped)
+        whole = features.shape == (rows, self.width) and features.dtype == self.dtype
+        return Part(path, rows, skipped) if whole else None
+
+    def write(self, number: int, features: Tensor, skipped: Mapping[int, str]) -> None:
+        """Add a part: the features of its pictures that could be read, and the numbers of those that could not."""
+        with replacing(self._path(number)) as aside:
+            write_stream(aside, {"features": Column.of(features.cpu())}, {"skipped": json.dumps(skipped)})
+
+    def join(self, folder: PictureFolder, origin: Mapping[str, Any]) -> None:
+        """Make the table of all parts, and remove them.
+
+        Raises:
+            DataError: a part is not there, or none of the pictures could be read.
+        """
+        parts = [self._present(number) for number in range(len(self))]
+        skipped = {number: why for part in parts for number, why in part.skipped.items()}
+        if len(skipped) == self.pictures:
+            raise DataError(
+                f"save_features: none of the {self.pictures:,} pictures in {folder.root} could be read: {skipped[0]}"
+            )
+        files = [name for number, name in enumerate(folder.files) if number not in skipped]
+        classes = folder.classes
+        columns = {"labels": Column.of(torch.tensor(labels(files, classes)))} if classes else {}
+        columns |= {
+            "features": Column(self.dtype, (len(files), self.width), (part.features for part in parts)),
+            "files": Column.of(encoded(files)),
+            "classes": Column.of(encoded(classes)),
+            "skipped": Column.of(encoded({folder.files[number]: why for number, why in skipped.items()})),
+        }
+        joined = self.folder / "joined"
+        write_stream(joined, columns, {KEY: json.dumps(origin)})
+        joined.replace(self.path)
+        self.remove()
+
+    def remove(self) -> None:
+        """Take the parts away, what was left by a run that was killed included; the folder stays if it holds more."""
+        for pattern in ("[0-9]*.safetensors*", "joined", f"{self.index.name}*"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _present(self, number: int) -> Part:
+        part = self.read(number)
+        if part is None:
+            raise DataError(
+                f"save_features: {self._path(number)} is not there, or not whole; processes on several machines need a "
+                "folder that all of them share; the same command goes on"
+            )
+        return part
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:07}.safetensors"
+
+    def _same_run(self, place: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        differing = [
+            LONG.get(key, f"{key} {there.get(key)} there, {here.get(key)} here")
+            for key in dict(there) | dict(here)
+            if there.get(key) != here.get(key)
+        ]
+        if differing:
+            raise DataError(
+                f"save_features: {place} is of another run: {'; '.join(differing)}; choose another name for the table, "
+                f"or delete {place.name}"
+            )

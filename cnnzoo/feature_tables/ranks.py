@@ -1,0 +1,161 @@
+"""The processes that share a run: those that torchrun started, or this one alone.
+
+They pass each other names, counts and errors only, the features go through the disk; so gloo serves on every device.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+from cnnzoo.errors import CnnzooError, DataError, OptionError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other. One that ends is noticed at once; this is for those that list or join."""
+
+
+class Ranks:
+    """A context in which the processes of a run agree, take work from one list, and stop together.
+
+    Attributes:
+        rank: the number of this process; that of the first is 0.
+        size: how many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    def __enter__(self) -> Self:
+        self.started = False
+        self.counts = {"taken": 0, "done": 0}
+        if not (dist.is_available() and (dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) > 1)):
+            return self
+        with _together():
+            if not dist.is_initialized():
+                dist.init_process_group("gloo", timeout=PATIENCE)
+                self.started = True
+            self.rank, self.size = dist.get_rank(), dist.get_world_size()
+            self.group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+            host = os.environ.get("MASTER_ADDR", "localhost")
+            if self.rank == 0:
+                self.store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+            port = self._broadcast(self.store.port if self.rank == 0 else None)
+            if self.rank:
+                self.store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.started:
+            dist.destroy_process_group()
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """What the first process makes of it, in all of them; an error that it meets is an error of all."""
+        result, error = None, None
+        if self.rank == 0:
+            try:
+                result = work()
+            except (CnnzooError, OSError) as met:
+                error = met
+        if self.size > 1:
+            with _together():
+                result, error = self._broadcast((result, error))
+        if error is not None:
+            raise error
+        return result  # pyright: ignore[reportReturnType]
+
+    def same(self, value: Any, what: str) -> None:
+        """Raise `DataError` unless all processes have the same."""
+        if len(set(map(str, self._gather(value)))) > 1:
+            raise DataError(f"save_features: the processes have different {what}; give all of them the same")
+
+    def take(self, work: Sequence[T]) -> Iterator[T]:
+        """Things to do that no other process has taken, one at a time: the faster ones do more of them."""
+        while not self.failed and (number := self.count("taken", 1) - 1) < len(work):
+            yield work[number]
+
+    def count(self, what: str, more: int) -> int:
+        """Add to a count that all processes share, and return it."""
+        if self.size == 1:
+            self.counts[what] += more
+            return self.counts[what]
+        with _together():
+            return self.store.add(what, more)
+
+    @property
+    def failed(self) -> bool:
+        """Whether any process has met an error."""
+        if self.size == 1:
+            return False
+        with _together():
+            return self.store.check(["failed"])
+
+    def conclude(self, error: Exception | None) -> None:
+        """Wait for the others; where one of them met an error, all raise it."""
+        said = None if error is None else str(error) if isinstance(error, CnnzooError) else repr(error)
+        try:
+            if said and self.size > 1:
+                with _together():
+                    self.store.set("failed", said)
+            errors = self._gather(said)
+        except DataError as gone:
+            raise error or gone from None
+        if error is not None:
+            raise error
+        for rank, met in enumerate(errors):
+            if met is not None:
+                raise DataError(f"save_features: process {rank} of {self.size} stopped: {met}")
+
+    def _broadcast(self, value: Any) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.group)
+        return box[0]
+
+    def _gather(self, value: Any) -> list[Any]:
+        values = [value] * self.size
+        if self.size > 1:
+            with _together():
+                dist.all_gather_object(values, value, group=self.group)
+        return values
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What torch raises where another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DataError(
+            "save_features: another process of this run has ended, or cannot be reached: "
+            f"{str(error).splitlines()[0]}; the same command goes on with what is finished"
+        ) from None
+
+
+def own_device(asked: str | None) -> torch.device:
+    """The device of this process: of several GPUs, the one that torchrun means it to have.
+
+    Args:
+        asked: such as `"cuda"` or `"cuda:1"`; by default a GPU where there is one.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    try:
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise OptionError(f"features: unknown device {asked!r}; expected cpu, cuda or the like") from None
+    if device.type != "cuda":
+        return device
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
+    if device.index >= torch.cuda.device_count():
+        raise OptionError(
+            f"features: there is no {device}, torch finds {torch.cuda.device_count()} GPUs here; start as many "
+            "processes as there are, or choose another device"
+        )
+    return device

@@ -1,0 +1,86 @@
+"""Fine-tune a network with published weights on pictures of your own: a new last layer, and all others along with it.
+
+    python finetune.py pictures --model resnet18 --hub
+
+`pictures/train` and `pictures/test` hold a folder of pictures for each class.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+import cnnzoo
+
+
+@click.command()
+@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", "name", default="resnet18", show_default=True, help="A network with published weights.")
+@click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
+@click.option("--epochs", default=10, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--lr", default=1e-3, show_default=True, help="Learning rate of the last layer.")
+@click.option("--decay", default=0.8, show_default=True, help="Learning rate of a layer, over that of the next one.")
+@click.option("--workers", default=2, show_default=True, help="Processes that read pictures.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", default="finetuned", show_default=True, type=click.Path(path_type=Path))
+def finetune(
+    pictures: Path,
+    name: str,
+    hub: bool,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    decay: float,
+    workers: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Fine-tune a network on PICTURES."""
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = cnnzoo.load_pretrained(name, hub=hub, device=device)
+    weights = model.checkpoint
+    prepare = weights.transforms()
+    train = ImageFolder(str(pictures / "train"), v2.Compose([v2.RandomHorizontalFlip(), prepare]))
+    test = ImageFolder(str(pictures / "test"), prepare)
+    assert train.classes == test.classes, "train and test hold different classes"
+    model.reset_classifier(len(train.classes))
+
+    groups = cnnzoo.parameter_groups(model, lr, decay=decay, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(groups)
+    loader = DataLoader(train, batch_size, shuffle=True, num_workers=workers)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=epochs * len(loader))
+    for epoch in range(1, epochs + 1):
+        model.train()
+        total = 0.0
+        for images, labels in loader:
+            loss = cross_entropy(model(images.to(device)), labels.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(labels)
+        share = accuracy(model, DataLoader(test, batch_size, num_workers=workers), device)
+        print(f"epoch {epoch}: loss {total / len(train):.4f}, test accuracy {share:.4f}")
+
+    model.checkpoint = replace(weights, class_set=tuple(train.classes), accuracy=share)  # for `cnnzoo predict`
+    cnnzoo.save_pretrained(model, out)
+
+
+@torch.inference_mode()
+def accuracy(model: cnnzoo.CNN, batches: DataLoader, device: torch.device) -> float:
+    """The share of pictures that are classified right."""
+    model.eval()
+    hits = [model(images.to(device)).argmax(1).cpu() == labels for images, labels in batches]
+    return torch.cat(hits).float().mean().item()
+
+
+if __name__ == "__main__":
+    finetune()
