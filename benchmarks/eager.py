@@ -3,7 +3,6 @@
 import click
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import cnnzoo
 from benchmarks.harness import (
@@ -18,10 +17,8 @@ from benchmarks.harness import (
     synchronizer,
 )
 from benchmarks.peers import models, torchvision_network
+from benchmarks.steps import Forward, TrainingStep, labels, settle
 from cnnzoo.checkpoints.layouts import from_layout
-
-# So small that the weights stay about where they are: every round then computes with numbers of the same size.
-LEARNING_RATE = 1e-6
 
 
 @click.command()
@@ -43,8 +40,9 @@ def eager(names: list[str], batch: int, dtype: str, device: str, repeats: int, m
         images = images.to(device, getattr(torch, dtype))
         for network in networks.values():
             network.to(images)
+        batches = [(images, labels(batch, 1000).to(device))]
         for what, kind in (("forward", Forward), ("training step", TrainingStep)):
-            calls = {library: kind(network, images) for library, network in networks.items()}
+            calls = {library: kind(network, batches) for library, network in networks.items()}
             samples = interleave(calls, repeats=repeats, min_time=min_time, synchronize=synchronizer(device))
             comparisons.append(Comparison(f"{name}, {what}, batch {batch}, {dtype}, {device}", "cnnzoo", samples))
     speed = "torchvision / cnnzoo"
@@ -59,44 +57,6 @@ def same_networks(name: str, images: Tensor) -> dict[str, nn.Module]:
     ours = cnnzoo.create(name, init=False)
     ours.load_state_dict(from_layout(ours, theirs.state_dict(), "torchvision"))
     return {"cnnzoo": ours, "torchvision": theirs}
-
-
-@torch.no_grad()
-def settle(model: nn.Module, images: Tensor) -> None:
-    """Let batch normalisation know the pictures: with fresh statistics, what a deep network computes grows or fades."""
-    norms = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
-    if not norms:
-        return
-    for norm in norms:
-        norm.momentum = 1.0
-    model.train()(images)
-    for norm, momentum in norms.items():
-        norm.momentum = momentum
-
-
-class Forward:
-    """The scores, in evaluation mode."""
-
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self.model, self.images = model.eval(), images
-
-    @torch.inference_mode()
-    def __call__(self) -> None:
-        self.model(self.images)
-
-
-class TrainingStep:
-    """Forward, cross-entropy, backward and a step of plain stochastic gradient descent."""
-
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self.model, self.images = model.train(), images
-        self.labels = torch.arange(len(images), device=images.device)
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-
-    def __call__(self) -> None:
-        self.optimizer.zero_grad()
-        functional.cross_entropy(self.model(self.images), self.labels).backward()
-        self.optimizer.step()
 
 
 def require_agreement(networks: dict[str, nn.Module], images: Tensor) -> None:

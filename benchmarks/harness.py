@@ -7,26 +7,24 @@ candidates take turns, and each is compared with the reference within the same r
 import gc
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial, wraps
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-import cnnzoo
+from benchmarks.environment import Environment
 
 RESULTS = Path(__file__).parent / "results"
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,20 @@ class Samples:
 
     @property
     def median(self) -> float:
-        return _rounded(median(self.values))
+        return rounded(median(self.values))
 
     @property
     def quartiles(self) -> tuple[float, float]:
         lower, _, upper = quantiles(self.values, n=4, method="inclusive")
-        return _rounded(lower), _rounded(upper)
+        return rounded(lower), rounded(upper)
 
     def over(self, reference: "Samples") -> "Samples":
         """The ratio in each round: what slowed a whole round down cancels."""
         return Samples(tuple(a / b for a, b in zip(self.values, reference.values, strict=True)))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """To four digits."""
     return float(f"{value:.4g}")
 
 
@@ -71,16 +70,17 @@ def interleave(
         min_time: seconds that a sample takes at least; short calls are repeated until they fill it.
         synchronize: waits until the device has done what a call asked of it.
     """
-    measures = {name: partial(_seconds, call, min_time, synchronize) for name, call in candidates.items()}
+    timed = partial(wall_time, synchronize=synchronize)
+    measures = {name: partial(seconds_per_call, call, min_time, timed) for name, call in candidates.items()}
     return take_turns(measures, repeats)
 
 
-def take_turns(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Samples]:
+def take_turns(measures: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Name, Samples]:
     """`interleave` for candidates that measure themselves, such as a process that times its own import."""
     for measure in measures.values():
         measure()
     names = list(measures)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[Name, list[float]] = {name: [] for name in names}
     for turn in range(repeats):
         first = turn % len(names)  # nobody always runs after the same neighbour's warm caches, or always last
         for name in names[first:] + names[:first]:
@@ -88,25 +88,46 @@ def take_turns(measures: Mapping[str, Callable[[], float]], repeats: int) -> dic
     return {name: Samples(tuple(values)) for name, values in taken.items()}
 
 
-def _seconds(call: Callable[[], object], min_time: float, synchronize: Callable[[], None]) -> float:
+Timed = Callable[[Callable[[], object], int], float]
+"""Calls something so often, and says how many seconds that took."""
+
+
+def seconds_per_call(call: Callable[[], object], min_time: float, timed: Timed) -> float:
     """The mean time of a call, over as many calls as fill `min_time`."""
     calls, batch, elapsed = 0, 1, 0.0
-    synchronize()
     collecting = gc.isenabled()
     gc.disable()  # as timeit does: a collection would be charged to whoever happens to trigger it
     try:
         while elapsed < min_time or not calls:
-            started = time.perf_counter()
-            for _ in range(batch):
-                call()
-            synchronize()
-            elapsed += time.perf_counter() - started
+            elapsed += timed(call, batch)
             calls += batch
             batch *= 2
     finally:
         if collecting:
             gc.enable()
     return elapsed / calls
+
+
+def wall_time(call: Callable[[], object], calls: int, *, synchronize: Callable[[], None] = lambda: None) -> float:
+    """By the clock, from an idle device to an idle device."""
+    synchronize()
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def event_time(call: Callable[[], object], calls: int) -> float:
+    """By the clock of the current CUDA device."""
+    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    started.record()
+    for _ in range(calls):
+        call()
+    ended.record()
+    torch.cuda.synchronize()
+    return started.elapsed_time(ended) / 1000
 
 
 @dataclass(frozen=True)
@@ -140,44 +161,6 @@ class Target:
         limits = (("at most", self.at_most), ("at least", self.at_least))
         wanted = " and ".join(f"{word} {limit:g}{self.unit}" for word, limit in limits if math.isfinite(limit))
         return f"{'met   ' if self.met else 'MISSED'}  {self.what}: {self.value:.4g}{self.unit} ({wanted})"
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Where a measurement was made, as far as it bears on the result; no names of hosts or folders."""
-
-    date: str
-    python: str
-    versions: dict[str, str]
-    threads: int
-    cpu: str
-    gpu: str | None
-    platform: str
-
-    @classmethod
-    def here(cls) -> "Environment":
-        """This process, now."""
-        return cls(
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
-            python=platform.python_version(),
-            versions={"cnnzoo": cnnzoo.__version__} | _versions("torch", "torchvision", "timm", "torchinfo"),
-            threads=torch.get_num_threads(),
-            cpu=_cpu(),
-            gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            platform=f"{platform.system()} {platform.machine()}",
-        )
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    return {package: version(package) for package in packages if find_spec(package)}
-
-
-def _cpu() -> str:
-    """The processor's model name; what Python knows of it is no more than the architecture on Linux."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 @dataclass(frozen=True)
@@ -246,7 +229,7 @@ def times_lines(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, 
 
 def time_cells(samples: Samples) -> tuple[str, str]:
     """Median and quartiles in the unit that they are read in."""
-    return _cells(samples, *_unit(samples.median))
+    return _cells(samples, *unit(samples.median))
 
 
 def _cells(samples: Samples, scale: float = 1.0, unit: str = "") -> tuple[str, str]:
@@ -254,7 +237,7 @@ def _cells(samples: Samples, scale: float = 1.0, unit: str = "") -> tuple[str, s
     return f"{samples.median * scale:.3g}{unit}", f"{lower:.3g} to {upper:.3g}"
 
 
-def _unit(seconds: float) -> tuple[float, str]:
+def unit(seconds: float) -> tuple[float, str]:
     """The unit that a time is read in: how many of it make a second, and its name."""
     if seconds >= 1:
         return 1.0, " s"

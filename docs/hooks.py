@@ -21,6 +21,7 @@ import torch
 from mkdocs.structure.files import File
 
 import cnnzoo
+from benchmarks.report.markdown import table
 from cnnzoo.checkpoints.layouts import TABLES
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.recipes.recipe import list_recipes, load_recipe
@@ -447,13 +448,6 @@ def module_of(spec: cnnzoo.ModelSpec) -> ModuleType:
 def titled(heading: str, variant: str) -> str:
     """A heading, with the variant where there are two."""
     return f"## {heading}{': ' + variant if variant else ''}\n"
-
-
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]], align: str) -> str:
-    """A table; cells are Markdown, in which only what would end a cell is escaped."""
-    rule = ("---:" if one == "r" else "---" for one in align)
-    lines = (columns, rule, *rows)
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
 
 
 def fields(record: Any, leave_out: set[str]) -> str:

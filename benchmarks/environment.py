@@ -1,0 +1,63 @@
+"""Where a measurement was made."""
+
+import platform
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+import cnnzoo
+
+PACKAGES = ("torch", "torchvision", "timm", "torchinfo", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a measurement was made, as far as it bears on the result; no names of hosts or folders."""
+
+    date: str
+    python: str
+    versions: dict[str, str]
+    threads: int
+    cpu: str
+    gpu: str | None
+    platform: str
+
+    @classmethod
+    def here(cls) -> "Environment":
+        """This process, now."""
+        return cls(
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            python=platform.python_version(),
+            versions={"cnnzoo": cnnzoo.__version__} | _versions(*PACKAGES),
+            threads=torch.get_num_threads(),
+            cpu=_cpuinfo("model name") or platform.processor(),
+            gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            platform=f"{platform.system()} {platform.machine()}",
+        )
+
+
+def clock(device: str) -> int | None:
+    """The clock of a device in MHz at this moment, of a GPU its multiprocessors'; None where it cannot be read."""
+    if device == "cpu":
+        stated = _cpuinfo("cpu MHz")
+        return round(float(stated)) if stated else None
+    try:
+        return torch.cuda.clock_rate()
+    except Exception:  # it takes a package of NVIDIA's, which raises its own errors; the clock is only a remark
+        return None
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {package: version(package) for package in packages if find_spec(package)}
+
+
+def _cpuinfo(entry: str) -> str:
+    """What Linux says of the first processor; what Python knows of it is no more than the architecture."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(rf"^{entry}\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.is_file() else None
+    return found[1].strip() if found else ""

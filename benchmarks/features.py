@@ -1,0 +1,126 @@
+"""The features of a folder of JPEGs: `save_features`, whole, beside the network alone.
+
+- `forward alone` is the bound: the network until the layer, on batches that lie in the device's memory already. Nothing
+  is read, decoded, moved, kept or written. As many batches as the folder has, of a few that are taken in turn.
+- `plain loop` does the same work as `save_features` in one process, one thing after the other: open, prepare, forward.
+- `save_features` is all of it: listing the folder, hashing the weights, starting the workers, and the table on disk.
+
+On a GPU the workers decode while it computes. On a CPU they need the cores that the network computes on, so that what
+decoding takes cannot be hidden, only kept from making the network wait.
+"""
+
+import itertools
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+import cnnzoo
+from benchmarks.harness import Comparison, Report, Target, device, interleave, repeats, reporting, synchronizer
+from benchmarks.steps import settle
+from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.data.pictures import open_picture
+from cnnzoo.feature_tables.batches import Transforms
+
+LAYERS = {"vgg19": "fc7", "resnet50": "avgpool"}
+SIZE = (375, 500)
+"""Height and width of the pictures, about the mean of ImageNet's."""
+
+DISTINCT = 256
+"""Pictures that are drawn; the folder repeats them. Batches in memory: as many as have these pictures."""
+
+
+@click.command()
+@click.option("--model", "name", type=click.Choice(list(LAYERS)), default="resnet50", show_default=True)
+@click.option("--pictures", type=click.IntRange(min=1), help="By default 256 on a CPU, 16384 on a GPU.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Pictures at a time.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode; by default what is the default.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@device()
+@repeats(default=5)
+@reporting
+def features(
+    name: str,
+    pictures: int | None,
+    batch: int,
+    workers: int | None,
+    dtype: str,
+    device: str,
+    repeats: int,
+    report: Report,
+) -> None:
+    """Extracting the features of a folder."""
+    count = pictures or {"cpu": 256, "cuda": 16384}[device]
+    model, prepare = cnnzoo.create(name, seed=0), checkpoints(name)[0].transforms()
+    with TemporaryDirectory() as place:
+        folder, table = Path(place, "pictures"), Path(place, "table.safetensors")
+        draw(folder, count)
+        images = torch.stack([prepare(open_picture(path)) for path in sorted(folder.iterdir())[:DISTINCT]])
+        settle(model, images[:8])
+        model.eval().to(device, getattr(torch, dtype))
+        extractor = cnnzoo.features(model, LAYERS[name])
+        in_memory = images.to(device, getattr(torch, dtype)).split(batch)
+        options = {"batch_size": batch, "workers": workers, "transforms": prepare, "progress": False}
+        like = images.new_empty(0).to(in_memory[0])
+        whole(model, folder, table, LAYERS[name], **options)
+        expected = plain_loop(extractor, folder, prepare, batch, like)
+        difference = (cnnzoo.load_features(table).features - expected).float().norm() / expected.float().norm()
+        if not difference < 0.01:  # batches of other sizes, where parts end, are rounded in another way
+            raise click.ClickException("the table does not hold the features that the loop computes")
+        candidates = {
+            "forward alone": partial(forward, extractor, in_memory, -(-count // batch)),
+            "plain loop": partial(plain_loop, extractor, folder, prepare, batch, like),
+            "save_features": partial(whole, model, folder, table, LAYERS[name], **options),
+        }
+        samples = interleave(candidates, repeats=repeats, min_time=0, synchronize=synchronizer(device))
+    one = Comparison(f"{name}, {count} pictures, batch {batch}, {dtype}, {device}", "save_features", samples)
+    for candidate, taken in samples.items():
+        click.echo(f"{candidate}: {count / taken.median:.1f} pictures a second")
+    what = f"{one.case}: forward alone / save_features"
+    report.timings("features", [one], [Target(what, one.ratio("forward alone").median, at_least=0.9)])
+
+
+def draw(folder: Path, count: int) -> None:
+    """JPEGs of soft spots with some noise, which take about as many bytes as photographs do."""
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    drawn: list[bytes] = []
+    for number in range(count):
+        path = folder / f"{number:06}.jpg"
+        if len(drawn) < DISTINCT:
+            spots = torch.rand(1, 3, 12, 16, generator=generator)
+            pixels = functional.interpolate(spots, SIZE, mode="bicubic")[0] * 255
+            pixels = (pixels + 8 * torch.randn(pixels.shape, generator=generator)).clamp(0, 255).byte()
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path, quality=90)
+            drawn.append(path.read_bytes())
+        else:
+            path.write_bytes(drawn[number % DISTINCT])
+
+
+@torch.inference_mode()
+def forward(extractor: nn.Module, batches: tuple[Tensor, ...], count: int) -> None:
+    """The network on so many batches, of those in memory."""
+    for images in itertools.islice(itertools.cycle(batches), count):
+        extractor(images)
+
+
+@torch.inference_mode()
+def plain_loop(extractor: nn.Module, folder: Path, prepare: Transforms, size: int, like: Tensor) -> Tensor:
+    """What one writes without a library."""
+    paths = sorted(folder.iterdir())
+    rows = []
+    for start in range(0, len(paths), size):
+        images = torch.stack([prepare(open_picture(path)) for path in paths[start : start + size]])
+        rows.append(extractor(images.to(like)).cpu())
+    return torch.cat(rows)
+
+
+def whole(model: cnnzoo.CNN, folder: Path, table: Path, layer: str, **options) -> None:
+    """From the folder to the table, which was not there before."""
+    table.unlink(missing_ok=True)
+    cnnzoo.save_features(model, folder, table, layer, **options)
