@@ -11,8 +11,10 @@ from rich.table import Table
 
 import cnnzoo
 from benchmarks.harness import Environment, Report, Target, reporting
-from cnnzoo.data.datasets import ImageSet, fashion_mnist
+from cnnzoo.data.datasets import fashion_mnist
+from cnnzoo.data.images import ImageSet
 from cnnzoo.recipes import loop
+from cnnzoo.recipes.evaluation import evaluate
 from cnnzoo.recipes.recipe import load_recipe
 
 SEEDS = range(10)
@@ -58,7 +60,7 @@ def bundled(sets: dict[str, ImageSet]) -> tuple[dict[str, float], list[Target]]:
 
 def on_test_set(model: cnnzoo.CNN, test: ImageSet) -> float:
     """The share of the test pictures that a network with its weights gets right."""
-    return loop.accuracy(model, model.checkpoint.transforms()(test.images), test.labels)
+    return evaluate(model, test, model.checkpoint.preprocessing).accuracy
 
 
 def trained(sets: dict[str, ImageSet], **changes: Any) -> tuple[dict[str, float], Target]:

@@ -301,8 +301,7 @@ def published(one: Checkpoint) -> tuple[str, str, str]:
 def pictures(one: Checkpoint) -> str:
     """What is made of a picture before it is normalised."""
     stated = one.preprocessing
-    side = stated.size + 2 * stated.pad
-    return sized((stated.channels, side, side)) + (f" of {stated.resize}" if stated.resize else "")
+    return sized(stated.input_shape) + (f" of {stated.resize}" if stated.resize else "")
 
 
 def recipes_page() -> str:
