@@ -8,7 +8,9 @@ from benchmarks.construct import construct
 from benchmarks.eager import eager
 from benchmarks.imports import imports
 from benchmarks.load import load
+from benchmarks.reproductions import reproductions
 from benchmarks.shapes import shapes
+from benchmarks.training import training
 
 
 @click.group()
@@ -16,7 +18,7 @@ def main() -> None:
     """Measure what cnnzoo claims. Times are compared, not quoted: read the ratios."""
 
 
-for command in (imports, construct, load, eager, c3, shapes, accuracy):
+for command in (imports, construct, load, eager, c3, shapes, accuracy, training, reproductions):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 import cnnzoo
+from cnnzoo.recipes.results import processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -162,7 +163,7 @@ class Environment:
             python=platform.python_version(),
             versions={"cnnzoo": cnnzoo.__version__} | _versions("torch", "torchvision", "timm", "torchinfo"),
             threads=torch.get_num_threads(),
-            cpu=_cpu(),
+            cpu=processor(),
             gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             platform=f"{platform.system()} {platform.machine()}",
         )
@@ -170,14 +171,6 @@ class Environment:
 
 def _versions(*packages: str) -> dict[str, str]:
     return {package: version(package) for package in packages if find_spec(package)}
-
-
-def _cpu() -> str:
-    """The processor's model name; what Python knows of it is no more than the architecture on Linux."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 @dataclass(frozen=True)

@@ -469,8 +469,14 @@ def _command(recipe: str, changed: dict[str, Any], seed: int) -> str:
     """What to type for the same run; data folders and devices are elsewhere called otherwise."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     program = "cnnzoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m cnnzoo.cli"
-    given = [f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in changed.items()]
+    given = [f"--set {shlex.quote(f'{key}={_setting(value)}')}" for key, value in changed.items()]
     return " ".join([program, "train", recipe, *given, f"--seed {seed}"])
+
+
+def _setting(value: Any) -> str:
+    """What `_settings` reads as that value."""
+    bare = isinstance(value, str) and _settings([f"key={value}"])["key"] == value
+    return value if bare else json.dumps(value)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ class Preprocessing:
         return v2.Compose([*self.framing(), *self.scaling(), *self.normalizing()])
 
     def framing(self, steps: Sequence[Any] | None = None) -> list[Any]:
-        """The first steps: a picture of any size to a uint8 image of the network's channels and `size`.
+        """The first steps: a picture of any size to a uint8 image of the network's channels and size, padded.
 
         Args:
             steps: others in place of those that bring a PIL picture to `size`.
@@ -72,27 +72,30 @@ class Preprocessing:
         from torchvision.transforms import InterpolationMode, v2
 
         color = v2.Grayscale() if self.channels == 1 else v2.RGB()
+        padding = [v2.Pad(self.pad)] if self.pad else []
         if steps is not None:
-            return [color, *steps, v2.ToImage()]
+            return [color, *steps, v2.ToImage(), *padding]
         if self.resize is None:
-            return [color, v2.ToImage(), v2.Resize(self.frame, antialias=True)]
+            return [color, v2.ToImage(), v2.Resize(self.frame, antialias=True), *padding]
         # While it is PIL's: torch resizes to bytes that now and then differ by one, and those who published the weights
         # measured them on pictures that PIL had resized.
         mode = InterpolationMode(self.interpolation)
-        return [color, v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.frame), v2.ToImage()]
+        sized = [v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.frame), v2.ToImage()]
+        return [color, *sized, *padding]
 
     def scaling(self) -> list[Any]:
-        """The next steps: uint8 images to padded float images from 0 (black) to 1."""
+        """The next step: images in uint8 to float, from 0 (black) to 1."""
         import torch
         from torchvision.transforms import v2
 
-        return [*([v2.Pad(self.pad)] if self.pad else []), v2.ToDtype(torch.float32, scale=True)]
+        return [v2.ToDtype(torch.float32, scale=True)]
 
-    def normalizing(self) -> list[Any]:
+    def normalizing(self, *, inplace: bool = False) -> list[Any]:
         """The last steps: images from 0 to 1 to what the network is given."""
         from torchvision.transforms import v2
 
-        return [v2.Normalize(self._per_channel(self.mean), self._per_channel(self.std)), v2.ToPureTensor()]
+        statistics = self._per_channel(self.mean), self._per_channel(self.std)
+        return [v2.Normalize(*statistics, inplace=inplace), v2.ToPureTensor()]
 
     def _per_channel(self, value: float | tuple[float, ...]) -> list[float]:
         return list(value) if isinstance(value, tuple) else [value] * self.channels

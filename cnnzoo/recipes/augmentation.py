@@ -9,7 +9,7 @@ numbers of its own.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -49,13 +49,19 @@ class Chance:
         return self.world.mine(draw(shape, generator=self.generator, device=self.generator.device))
 
 
-Augmentation = Callable[[Tensor, Chance], Tensor]
-"""Changes images (N, C, H, W) from 0 (black) to 1."""
+class Augmentation(Protocol):
+    """Changes images (N, C, H, W): in float from 0 (black) to 1 if it is one of colours, else in uint8."""
+
+    of_colors: ClassVar[bool]
+
+    def __call__(self, images: Tensor, chance: Chance) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Flip:
     """Half of the pictures are mirrored, left to right."""
+
+    of_colors: ClassVar[bool] = False
 
     def __call__(self, images: Tensor, chance: Chance) -> Tensor:
         return torch.where(chance.uniform(1, 1, 1) < 0.5, images.flip(-1), images)
@@ -73,6 +79,7 @@ class PrincipalColors:
     """
 
     std: float = 0.1
+    of_colors: ClassVar[bool] = True
 
     def __call__(self, images: Tensor, chance: Chance) -> Tensor:
         if images.shape[1] != 3:

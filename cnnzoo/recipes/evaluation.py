@@ -127,8 +127,8 @@ def _framing(preprocessing: Preprocessing, views: Views) -> list[Any]:
     if views == "middle":
         return preprocessing.framing()
     mode = InterpolationMode(preprocessing.interpolation)
-    steps = [v2.Resize(preprocessing.resize or preprocessing.frame, mode, antialias=True)]
-    return [*preprocessing.framing(steps), v2.TenCrop(preprocessing.frame), _stacked]
+    resized = v2.Resize(preprocessing.resize or preprocessing.frame, mode, antialias=True)
+    return [*preprocessing.framing([resized, v2.TenCrop(preprocessing.frame)]), _stacked]
 
 
 def _stacked(views: tuple[Tensor, ...]) -> Tensor:

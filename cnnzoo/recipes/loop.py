@@ -155,9 +155,8 @@ class Session:
         plan = Plan(len(self.sets["train"]), self.recipe.batch_size, self.seed, number, self.world)
         steps = min(len(plan), self.last_step - self.step)
         display.begin(number, steps)
-        if isinstance(self.optimizer, SDLM):
-            self._estimate(self.optimizer, plan)
-        loss, accuracy = self._fit(islice(self.loader.epoch(plan), steps), display)
+        self.prepare(plan)
+        loss, accuracy = self.fit(islice(self.loader.epoch(plan), steps), display)
         self.world.share_buffers(self.network)
         tested = evaluate(
             self.network,
@@ -183,7 +182,7 @@ class Session:
             )
         )
 
-    def _fit(self, batches: Iterator[Batch], display: Display) -> tuple[float, float]:
+    def fit(self, batches: Iterator[Batch], display: Display) -> tuple[float, float]:
         """Train on batches: the mean loss and the accuracy meanwhile."""
         self.network.train()
         so_far, accuracies = Total(self.world), [epoch.test_accuracy for epoch in self.epochs]
@@ -206,8 +205,11 @@ class Session:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _estimate(self, optimizer: SDLM, plan: Plan) -> None:
-        """Measure the curvature on the first pictures of an epoch, as long as it lasts."""
+    def prepare(self, plan: Plan) -> None:
+        """What the optimiser of 1998 does before an epoch: measure the curvature on its first pictures."""
+        optimizer = self.optimizer
+        if not isinstance(optimizer, SDLM):
+            return
         wanted, images, labels = -(-optimizer.samples // self.world.size), [], []
         for batch in self.loader.epoch(plan):
             images.append(batch.inputs)

@@ -58,7 +58,7 @@ class Recipe:
         options: arguments of the network's constructor. Where it takes `num_classes`, that follows from the data.
         init: the initialization, `name` and arguments; by default the network's own.
         crop: how a training picture gets its size, `name` and arguments; by default as a test picture does.
-        augment: further changes of training pictures, in order, each with `name` and arguments.
+        augment: further changes of training pictures, each with `name` and arguments; those of colours come last.
         schedule: of the learning rate, `name` and arguments.
         decay: what `optimizer.weight_decay` shrinks: `all` parameters, or the `weights` of convolutions and linear
             layers without biases and normalisation.
