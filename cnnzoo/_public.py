@@ -21,6 +21,7 @@ from cnnzoo.errors import ShapeError as ShapeError
 from cnnzoo.errors import UnknownNameError as UnknownNameError
 from cnnzoo.initialization import initialize as initialize
 from cnnzoo.models import *
+from cnnzoo.recipes.sdlm import SDLM as SDLM
 from cnnzoo.registry import ModelName as ModelName
 from cnnzoo.registry import ModelSpec as ModelSpec
 from cnnzoo.registry import Paper as Paper
