@@ -211,6 +211,9 @@ def test_processes_read_the_same(tmp_path: Path) -> None:
         expected = read(tmp_path, transforms, epoch=epoch)
         found = list(feed.epoch(Plan(len(pictures), 4, 0, epoch, ALONE)))
         assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(found, expected, strict=True))
+    Path(pictures.paths[0]).write_bytes(b"nothing")
+    with pytest.raises(cnnzoo.DataError, match=r"^open_picture: \S+ is not a picture that PIL knows$"):
+        list(feed.epoch(Plan(len(pictures), 4, 0, 3, ALONE)))
 
 
 def test_damaged_picture_is_named(tmp_path: Path) -> None:

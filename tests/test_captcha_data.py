@@ -1,7 +1,9 @@
 """CAPTCHAs: the same from the same seed, drawn by processes or not, and from archives and folders."""
 
 import sys
+import time
 import zipfile
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,19 @@ def test_data_set() -> None:
     assert (len(fresh), fresh.classes) == (6, tuple("01ab"))
     assert torch.equal(fresh.take(1, range(6)).images, sets["train"].images)
     assert not torch.equal(fresh.take(2, range(6)).images, sets["train"].images)
+
+
+def test_a_program_that_ends_does_not_wait_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARE", 1)
+    drawn = DrawnCaptchas(Captcha(**SMALL), "train", processes=1)
+    fresh = FreshCaptchas(500, drawn)
+    fresh.begin(1, range(500))
+    started, (_, begun) = time.monotonic(), fresh.begun
+    fresh.stop()
+    with pytest.raises(CancelledError):
+        list(begun)
+    assert time.monotonic() - started < 5
+    assert fresh.take(1, [0]).images.shape == (1, 3, 40, 90)  # and can begin again
 
 
 def test_pictures_that_were_begun_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,6 +326,15 @@ def test_pictures_that_do_not_fit(tmp_path: Path, recipe: Recipe, sets: dict, me
         loop.train(recipe, sets, tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("device", ["gpu", "tpu:0", "cuda"])
+def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        cnnzoo.OptionError, match=rf"got device='{device}'; there is cpu alone, since torch finds no GPU"
+    ):
+        loop.train(TINY, SETS, tmp_path, device=device, progress=False)
+
+
 def test_cross_entropy_of_several_positions_is_their_mean() -> None:
     scores, labels = torch.randn(5, 12), torch.randint(3, (5, 4))
     each = [nn.functional.cross_entropy(scores[:, 3 * i : 3 * i + 3], labels[:, i]) for i in range(4)]

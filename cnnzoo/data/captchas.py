@@ -108,6 +108,12 @@ class DrawnCaptchas:
         count = len(shares)
         return self.pool.map(_draw, [self.captcha] * count, [self.split] * count, shares, [encoded] * count)
 
+    def stop(self) -> None:
+        """Give up what was begun; the processes end with what they have in hand."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+
     def take(self, numbers: Sequence[int], begun: Iterator[list[Drawing]] | None = None) -> "ImageSet":
         """The pictures of these numbers in memory, as far as possible those that were begun."""
         import torch
@@ -166,6 +172,12 @@ class FreshCaptchas:
         if isinstance(self.source, DrawnCaptchas):
             numbers = self._numbers(epoch, rows)
             self.begun = (numbers, self.source.begin(numbers))
+
+    def stop(self) -> None:
+        """Give up what was begun: a program that ends would wait for it."""
+        self.begun = None
+        if isinstance(self.source, DrawnCaptchas):
+            self.source.stop()
 
     def take(self, epoch: int, rows: Sequence[int]) -> "ImageSet":
         """These pictures of an epoch (counted from 1), in that order."""

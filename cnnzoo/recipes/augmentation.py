@@ -116,6 +116,10 @@ class RandomCrop:
     resize: int | Sequence[int] | None = None
     square: bool = False
 
+    def __post_init__(self) -> None:
+        if not (self.resize is None or isinstance(self.resize, int) or len(self.resize) == 2):
+            raise OptionError(f"crop: got resize={self.resize!r}; it is a number of pixels, or the least and the most")
+
     def steps(self, frame: Frame) -> list[Any]:
         """As torchvision transforms of one PIL picture."""
         from torchvision.transforms import v2

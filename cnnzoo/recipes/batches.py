@@ -4,7 +4,7 @@ The order of the pictures follows from seed and epoch alone, and so do all rando
 run nor another number of processes sees other batches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ from cnnzoo.data.captchas import FreshCaptchas, helpers
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import DataError, OptionError
 from cnnzoo.recipes.augmentation import Augmentation, Chance, Crop, RandomCrop
 from cnnzoo.recipes.world import World
 
@@ -204,7 +204,7 @@ class FileLoader:
             [Asked(paths[row], labels[row], seed + row) for row in self.world.mine(block).tolist()] for block in blocks
         ]
         generator, device = plan.generator(self.world.device), self.world.device
-        for block, (images, targets) in zip(blocks, self.data, strict=True):
+        for block, (images, targets) in zip(blocks, served(self.data), strict=True):
             there = images.to(device, non_blocking=True)
             inputs = self.finish(there, Chance(generator, len(block), self.world))
             yield Batch(inputs, targets.to(device, non_blocking=True), *self.world.counts(len(block)))
@@ -216,6 +216,14 @@ class Asked(NamedTuple):
     path: str
     label: int
     seed: int = 0
+
+
+def served(data: Iterable[Any]) -> Iterator[Any]:
+    """What processes have read; what one of them says of a picture is said without its traceback."""
+    try:
+        yield from data
+    except DataError as error:
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 class Read:

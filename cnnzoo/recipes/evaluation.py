@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cnnzoo.data.captchas import helpers
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.recipes.batches import Asked, Read
+from cnnzoo.recipes.batches import Asked, Read, served
 from cnnzoo.recipes.objective import by_position, right
 from cnnzoo.recipes.world import World
 
@@ -116,7 +116,7 @@ def _batches(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
-    for images, labels in data:
+    for images, labels in served(data):
         yield finish(images.to(world.device)), labels.to(world.device)
 
 

@@ -82,6 +82,8 @@ def train(
     with ExitStack() as stack:
         world = stack.enter_context(joined(device))
         stack.enter_context(torch.random.fork_rng([world.device] if world.device.type == "cuda" else []))
+        if isinstance(sets["train"], FreshCaptchas):
+            stack.callback(sets["train"].stop)
         if world.is_first:
             for unfinished in folder.glob("*.part"):  # of a run that was killed while it wrote
                 unfinished.unlink()

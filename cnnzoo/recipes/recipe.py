@@ -120,6 +120,8 @@ class Recipe:
             value = getattr(self, what)
             if value is not None and not (type(value) is int and value >= 1):
                 raise OptionError(f"{own}: got {what}={value!r}; it is a whole number of at least 1")
+        for made in (self.make_loss, self.make_schedule, self.make_transforms):
+            made()  # which refuses values that cannot be
 
     def initialize(self, model: nn.Module, generator: torch.Generator) -> None:
         """Initialise a network as the recipe states, if it does."""

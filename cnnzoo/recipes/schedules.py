@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cnnzoo.errors import OptionError, unknown
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -17,6 +19,10 @@ class Schedule:
 
     unit: Literal["epochs", "steps"] = "epochs"
     warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("epochs", "steps"):
+            raise unknown("schedule", "unit", str(self.unit), ("epochs", "steps"))
 
     def rate(self, now: float, end: float, accuracies: Sequence[float] = ()) -> float:
         """What the peak is multiplied by.
@@ -51,6 +57,11 @@ class Piecewise(Schedule):
     """
 
     factors: Sequence[tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in self.factors):
+            raise OptionError(f"schedule: got factors={self.factors!r}; they are pairs of a time and a factor")
 
     def after_warmup(self, now: float, end: float, accuracies: Sequence[float]) -> float:
         return next((factor for time, factor in reversed(self.factors) if now > time), 1.0)

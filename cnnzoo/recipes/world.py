@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from cnnzoo.errors import OptionError
+
 T = TypeVar("T")
 
 
@@ -75,8 +77,15 @@ def joined(device: torch.device | str | None = None) -> Iterator[World]:
 
     Args:
         device: `cpu` or `cuda`; by default CUDA where there is one. Under torchrun each process takes a GPU of its own.
+
+    Raises:
+        OptionError: there is no such device.
     """
-    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    asked = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if asked.partition(":")[0] not in ("cpu", "cuda") or ("cuda" in asked and not torch.cuda.is_available()):
+        there = "cpu and cuda" if torch.cuda.is_available() else "cpu alone, since torch finds no GPU"
+        raise OptionError(f"train: got device={asked!r}; there is {there}")
+    kind = torch.device(asked)
     if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield World(kind)
         return
