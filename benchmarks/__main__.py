@@ -17,6 +17,8 @@ COMMANDS = (
     "merge",
     "features",
     "throughput",
+    "training",
+    "reproductions",
     "compare",
     "report",
 )

@@ -14,8 +14,10 @@ from torch import nn
 import cnnzoo
 from benchmarks.environment import Environment
 from benchmarks.harness import Report, Target, reporting
-from cnnzoo.data.datasets import ImageSet, fashion_mnist
+from cnnzoo.data.datasets import fashion_mnist
+from cnnzoo.data.images import ImageSet
 from cnnzoo.recipes import loop
+from cnnzoo.recipes.evaluation import evaluate
 from cnnzoo.recipes.recipe import load_recipe
 
 SEEDS = range(10)
@@ -67,13 +69,13 @@ def bundled(sets: dict[str, ImageSet]) -> tuple[dict[str, float], list[Target]]:
 
 def on_test_set(model: cnnzoo.CNN, test: ImageSet, deployed: nn.Module | None = None) -> float:
     """The share of the test pictures that a network with its weights, or what was made of it, gets right."""
-    return loop.accuracy(deployed or model, model.checkpoint.transforms()(test.images), test.labels)
+    return evaluate(deployed or model, test, model.checkpoint.preprocessing).accuracy
 
 
 def quantized(model: cnnzoo.CNN, train: ImageSet) -> cnnzoo.Optimized:
     """In integers of eight bits, calibrated on the first training pictures."""
     pictures = model.checkpoint.transforms()(train.images[:CALIBRATION])
-    return cnnzoo.optimize(model, batch_size=1000, dtype=torch.int8, calibration=pictures)
+    return cnnzoo.optimize(model, batch_size=256, dtype=torch.int8, calibration=pictures)
 
 
 def trained(sets: dict[str, ImageSet], **changes: Any) -> tuple[dict[str, float], Target]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import cnnzoo
+from cnnzoo.recipes.results import processor
 
 PACKAGES = ("torch", "torchvision", "timm", "torchinfo", "onnxruntime", "openvino")
 
@@ -35,7 +36,7 @@ class Environment:
             python=platform.python_version(),
             versions={"cnnzoo": cnnzoo.__version__} | _versions(*PACKAGES),
             threads=torch.get_num_threads(),
-            cpu=_cpuinfo("model name") or platform.processor(),
+            cpu=processor(),
             gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             platform=f"{platform.system()} {platform.machine()}",
         )
@@ -44,8 +45,9 @@ class Environment:
 def clock(device: str) -> int | None:
     """The clock of a device in MHz at this moment, of a GPU its multiprocessors'; None where it cannot be read."""
     if device == "cpu":
-        stated = _cpuinfo("cpu MHz")
-        return round(float(stated)) if stated else None
+        info = Path("/proc/cpuinfo")
+        found = re.search(r"^cpu MHz\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.is_file() else None
+        return round(float(found[1])) if found else None
     try:
         return torch.cuda.clock_rate()
     except Exception:  # it takes a package of NVIDIA's, which raises its own errors; the clock is only a remark
@@ -54,10 +56,3 @@ def clock(device: str) -> int | None:
 
 def _versions(*packages: str) -> dict[str, str]:
     return {package: version(package) for package in packages if find_spec(package)}
-
-
-def _cpuinfo(entry: str) -> str:
-    """What Linux says of the first processor; what Python knows of it is no more than the architecture."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(rf"^{entry}\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.is_file() else None
-    return found[1].strip() if found else ""

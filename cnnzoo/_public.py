@@ -36,6 +36,7 @@ from cnnzoo.feature_tables.table import FeatureTable as FeatureTable
 from cnnzoo.feature_tables.table import load_features as load_features
 from cnnzoo.initialization import initialize as initialize
 from cnnzoo.models import *
+from cnnzoo.recipes.sdlm import SDLM as SDLM
 from cnnzoo.registry import ModelName as ModelName
 from cnnzoo.registry import ModelSpec as ModelSpec
 from cnnzoo.registry import Paper as Paper

@@ -74,18 +74,21 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
             draws.uniform(_bias(layer), (_unit_fan_in(layer) if own else _weight(layer)[0].numel()) ** -0.5)
 
 
-def lecun1998(layers: Layers, generator: Generator | None = None) -> None:
+def lecun1998(layers: Layers, generator: Generator | None = None, *, exponent: float = 1.0) -> None:
     """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
 
     The bias is a connection like any other, and does not count in F. Weight variance: (2.4 / F)^2 / 3.
+
+    The paper divides by F because it takes the inputs of a unit to be correlated. For independent ones it would be the
+    square root, `exponent=0.5`, with which the units of deep layers do not start so near to 0.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998),
     Appendix A.
     """
     with Draws(generator) as draws:
         for layer in layers:
-            draws.uniform(_weight(layer), 2.4 / fans(layer)[0])
-            draws.uniform(_bias(layer), 2.4 / _unit_fan_in(layer))
+            draws.uniform(_weight(layer), 2.4 / fans(layer)[0] ** exponent)
+            draws.uniform(_bias(layer), 2.4 / _unit_fan_in(layer) ** exponent)
 
 
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:

@@ -1,6 +1,6 @@
 """Classifying pictures with a network that has weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import torch
 
 from cnnzoo.chain import CNN
 from cnnzoo.errors import CheckpointError
+from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.registry import ModelName
 from cnnzoo.zoo import load_pretrained
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guess:
-    """A class with its score, and its share of the probability (the softmax of the scores)."""
+    """A class, or the text of a CAPTCHA, with its score and its share of the probability (the softmax of the scores).
+
+    Of a text the score is the sum over its characters, the share the product.
+    """
 
     label: str
     score: float
@@ -34,7 +38,7 @@ def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False) ->
 
 @torch.inference_mode()
 def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -> list[list[Guess]]:
-    """For each picture every class, the likeliest first.
+    """For each picture every class, the likeliest first; of a CAPTCHA the likeliest text alone.
 
     Args:
         model: from `load_pretrained`.
@@ -53,6 +57,8 @@ def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -
     prepare = model.checkpoint.transforms()
     turned = [ImageOps.invert(picture.convert("RGB")) if invert else picture for picture in pictures]
     scores = model(torch.stack([prepare(picture) for picture in turned]))
+    if isinstance(model, CaptchaCNN):
+        return [[guess] for guess in _texts(model, scores)]
     shares = scores.softmax(1)
     labels = model.checkpoint.classes or [f"class {i}" for i in range(scores.shape[1])]
     results = []
@@ -60,3 +66,11 @@ def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -
         order = score.argsort(descending=True).tolist()
         results.append([Guess(labels[i], score[i].item(), share[i].item()) for i in order])
     return results
+
+
+def _texts(model: CaptchaCNN, scores: torch.Tensor) -> Iterator[Guess]:
+    """What a network reads in each picture, from scores (N, length * characters)."""
+    each = scores.unflatten(1, (model.length, -1))
+    best, shares = each.amax(2).sum(1), each.softmax(2).amax(2).prod(1)
+    for text, score, share in zip(model.decode(scores), best.tolist(), shares.tolist(), strict=True):
+        yield Guess(text, score, share)

@@ -302,8 +302,7 @@ def published(one: Checkpoint) -> tuple[str, str, str]:
 def pictures(one: Checkpoint) -> str:
     """What is made of a picture before it is normalised."""
     stated = one.preprocessing
-    side = stated.size + 2 * stated.pad
-    return sized((stated.channels, side, side)) + (f" of {stated.resize}" if stated.resize else "")
+    return sized(stated.input_shape) + (f" of {stated.resize}" if stated.resize else "")
 
 
 def recipes_page() -> str:
@@ -451,24 +450,32 @@ def titled(heading: str, variant: str) -> str:
 
 
 def fields(record: Any, leave_out: set[str]) -> str:
-    """A dataclass as a table of its fields, without those that are empty."""
-    rows = []
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if field.name not in leave_out and value not in (None, "", (), {}):
-            rows.append((field.name.replace("_", " "), shown(value)))
+    """A dataclass as a table of what it states."""
+    rows = [(name.replace("_", " "), shown(value)) for name, value in stated(record).items() if name not in leave_out]
     return table(("", ""), rows, "ll")
+
+
+def stated(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass that do not have their default."""
+    found = {}
+    for field in dataclasses.fields(record):
+        made = field.default_factory is not dataclasses.MISSING
+        default = field.default_factory() if made else field.default
+        if getattr(record, field.name) != default:
+            found[field.name] = getattr(record, field.name)
+    return found
 
 
 def shown(value: Any) -> str:
     """A field's value as Markdown."""
     if dataclasses.is_dataclass(value):
-        value = dataclasses.asdict(value)
+        value = stated(value)
     if isinstance(value, Mapping):
         named = {"" if key == "name" else f"{plain(key.replace('_', ' '))} ": one for key, one in value.items()}
         return ", ".join(f"{name}{shown(one)}" for name, one in named.items())
     if isinstance(value, (tuple, list)):
-        return plain(", ".join(map(str, value[:10]))) + (f", and {len(value) - 10} more" if len(value) > 10 else "")
+        nested = any(isinstance(one, (tuple, list, Mapping)) for one in value)
+        return ("; " if nested else ", ").join(map(shown, value))
     return plain(value if isinstance(value, str) else json.dumps(value))
 
 

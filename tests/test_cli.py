@@ -1,6 +1,7 @@
 """The command line as its user sees it."""
 
 import json
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,9 @@ from test_data import write_idx_folder
 import cnnzoo
 from cnnzoo.checkpoints.pin import pin
 from cnnzoo.cli import main
+from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
+from cnnzoo.recipes.recipe import list_recipes
 
 
 def run(*arguments: str | Path) -> Result:
@@ -184,11 +187,63 @@ def test_train_and_use_the_result(tmp_path: Path, boot: Path) -> None:
     assert "published test_accuracy: 0.852" in fine(*arguments)  # nothing left to do
     model = cnnzoo.load_pretrained(tmp_path / "out" / "model.safetensors")
     assert model.config.name == "tutorial_lenet5_sigmoid"
+    measured = json.loads(
+        fine("eval", "fashion_textbook", "--weights", tmp_path / "out", "--data", tmp_path, "--device", "cpu", "--json")
+    )
+    assert measured["accuracy"] == last["test_accuracy"]
+    assert "test accuracy" in fine("eval", "fashion_textbook", "--weights", tmp_path / "out", "--data", tmp_path)
+    (guesses,) = json.loads(fine("predict", boot, "--model", tmp_path / "out", "--json"))  # it knows its classes
+    assert len(guesses["classes"]) == 5
+
+
+def test_train_with_other_values(tmp_path: Path) -> None:
+    write_idx_folder(tmp_path)
+    settings = ("--set", "optimizer.lr=0.5", "--set", "batch_size=4", "--set", 'options={"pool": "max"}')
+    fine("train", "lenet5_fashion", "--data", tmp_path, "--steps", "2", *settings, "--out", tmp_path / "out", "--json")
+    kept = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert kept["stated"]["optimizer"]["lr"] == 0.5
+    assert kept["epochs"][-1]["step"] == 2
+    assert kept["command"] == (
+        'cnnzoo train lenet5_fashion --set optimizer.lr=0.5 --set batch_size=4 --set \'options={"pool": "max"}\' '
+        "--set steps=2 --seed 0"
+    )
+    assert shlex.split(kept["command"])[-3:] == ["steps=2", "--seed", "0"]
+    assert cnnzoo.load_pretrained(tmp_path / "out").config.options["pool"] == "max"
 
 
 def test_recipes() -> None:
     assert "fashion_textbook" in fine("recipes")
-    assert len(json.loads(fine("recipes", "--json"))) >= 3
+    known = json.loads(fine("recipes", "--json"))
+    assert [one["name"] for one in known] == list_recipes()
+    assert next(one for one in known if one["name"] == "cifar_resnet20")["steps"] == 64000
+
+
+def test_captchas_are_drawn_trained_on_and_read(tmp_path: Path) -> None:
+    small = ("--charset", "01", "--length", "2", "--width", "60", "--height", "40")
+    text = fine("captchas", "--count", "8", "--test", "2", *small, "--out", tmp_path / "some.zip")
+    assert "8 training and 2 test pictures" in text
+    data = '{"name": "captchas", "train": 8, "test": 2, "charset": "01", "length": 2, "width": 60, "height": 40}'
+    options = '{"charset": "01", "length": 2, "image_size": [40, 60]}'
+    settings = [
+        f"data={data}",
+        f"options={options}",
+        "preprocessing.size=[40, 60]",
+        "batch_size=4",
+        "precision=float32",
+    ]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    arguments = ("--data", tmp_path / "some.zip", "--epochs", "1", *chosen, "--out", tmp_path / "out", "--json")
+    last = json.loads(fine("train", "captcha_cnn_small", *arguments))
+    assert 0 <= last["test_accuracy"] <= last["test_characters"] <= 1
+    text, picture = Captcha("01", 2, 60, 40).draw("test", 0)
+    picture.save(tmp_path / "captcha.png")
+    (result,) = json.loads(fine("predict", tmp_path / "captcha.png", "--model", tmp_path / "out", "--json"))
+    (guess,) = result["classes"]
+    model = cnnzoo.load_pretrained(tmp_path / "out")
+    scores = model(model.checkpoint.transforms()(picture).unsqueeze(0))
+    assert guess["label"] == model.decode(scores)[0]
+    shares = scores.view(2, 2).softmax(1).amax(1)
+    assert guess["share"] == pytest.approx(shares.prod().item())
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -222,6 +277,19 @@ FEATURES = ("features", "--out", "t.safetensors")
         (("show", "lenet"), "unknown network 'lenet'"),
         (("list", "--family", "lenets"), "unknown family 'lenets': did you mean 'lenet'?"),
         (("train", "mnist"), "unknown recipe 'mnist'"),
+        (("train", "lenet5_fashion", "--set", "epoch=3"), "unknown key 'epoch': did you mean 'epochs'?"),
+        (("train", "lenet5_fashion", "--set", "optimizer.learning_rate=3"), "optimizer sgd takes no 'learning_rate'"),
+        (("train", "lenet5_fashion", "--epochs", "1", "--steps", "1"), "a run has one length"),
+        (("train", "resnet18"), "name a folder with --data"),
+        (("train", "resnet18", "--data", "{folder}"), "train holds no <class>/<picture>"),
+        (("train", "cifar_resnet20", "--data", "{folder}"), "cifar-10-batches-py is missing"),
+        (("eval", "fashion_textbook", "--weights", "lenet5"), "recipe fashion_textbook is for tutorial_lenet5_sigmoid"),
+        (
+            ("eval", "lenet5_classic_fashion", "--weights", "lenet5"),
+            "is for lenet5 with classic=True; got lenet5 with its",
+        ),
+        (("eval", "lenet5_fashion"), "lenet5_fashion-seed0"),
+        (("captchas", "--out", "{folder}/no/some.zip"), "No such file or directory"),
         (("train", "fashion_textbook", "--data", "{folder}"), "nor folders train/ and test/"),
         (("demo", "--out", "{folder}/no/maps.png"), "No such file or directory"),
         ((*FEATURES, "{folder}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),

@@ -1,17 +1,21 @@
 """Data sets and pictures, whole and damaged."""
 
 import gzip
+import hashlib
+import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 import cnnzoo
 from cnnzoo.data import datasets
-from cnnzoo.data.datasets import fashion_mnist, read_idx
+from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
+from cnnzoo.data.idx import read_idx
 from cnnzoo.data.pictures import drawn, open_picture, samples
 from cnnzoo.data.preprocessing import Preprocessing
 
@@ -114,6 +118,16 @@ def test_truncated_gzip(tmp_path: Path) -> None:
         fashion_mnist(tmp_path)
 
 
+def test_damaged_gzip(tmp_path: Path) -> None:
+    write_idx_folder(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    content = bytearray(path.read_bytes())
+    content[40:60] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(cnnzoo.DataError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+        fashion_mnist(tmp_path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     write_idx_folder(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
@@ -149,6 +163,90 @@ def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.M
     assert len(fashion_mnist(download=True)["test"]) == 10
 
 
+def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(root: Path, *, download: bool) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fetch)
+    with pytest.raises(cnnzoo.DataError, match=r"mnist: the download into .* failed: Error downloading"):
+        mnist(tmp_path, download=True)
+
+
+def test_mnist_is_read_as_fashion_mnist_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    made = write_idx_folder(raw)
+    sets = mnist(tmp_path)
+    assert torch.equal(sets["test"].images[:, 0], made["test"][0])
+    assert sets["train"].classes == tuple("0123456789")
+    monkeypatch.setattr(datasets, "DOWNLOADS", tmp_path / "cache")
+    with pytest.raises(
+        cnnzoo.DataError, match=r"mnist: no train-images-idx3-ubyte\(\.gz\) in \S+ or \S+; name a folder"
+    ):
+        mnist()
+
+
+@pytest.mark.parametrize(
+    ("load", "kind", "labels"), [(cifar10, "CIFAR10", "labels"), (cifar100, "CIFAR100", "fine_labels")]
+)
+def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable, kind: str, labels: str) -> None:
+    from torchvision import datasets as theirs
+
+    dataset = getattr(theirs, kind)
+    folder = tmp_path / dataset.base_folder
+    folder.mkdir()
+    pixels = torch.randint(256, (6, 3072), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    batch = {"data": pixels.numpy(), labels: [0, 1, 2, 3, 4, 5]}
+    meta = dataset.meta
+    filename, md5 = write(meta["filename"], {meta["key"]: [f"class {i}" for i in range(6)]})
+    monkeypatch.setattr(dataset, "train_list", [write("one", batch), write("two", batch)])
+    monkeypatch.setattr(dataset, "test_list", [write("test", batch)])
+    monkeypatch.setattr(dataset, "meta", meta | {"filename": filename, "md5": md5})
+    sets = load(tmp_path)
+    assert torch.equal(sets["test"].images, pixels.view(6, 3, 32, 32))
+    assert torch.equal(sets["train"].images, pixels.view(6, 3, 32, 32).repeat(2, 1, 1, 1))
+    assert sets["test"].labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert sets["train"].classes[5] == "class 5"
+    (folder / "two").write_bytes(b"changed")
+    with pytest.raises(
+        cnnzoo.DataError, match=rf"{load.__name__}: {folder} is missing, or not what its authors published"
+    ):
+        load(tmp_path)
+
+
+def test_image_folder(tmp_path: Path) -> None:
+    tiny.write_folder(tmp_path, ("train", "test"))
+    sets = image_folder(tmp_path)
+    assert sets["train"].classes == ("green", "red")
+    assert len(sets["train"]) == 8
+    assert [Path(path).parent.name for path in sets["test"].paths] == ["green", "red"]
+    assert sets["test"].labels == (0, 1)
+
+
+def test_folders_that_are_no_image_folder(tmp_path: Path) -> None:
+    with pytest.raises(
+        cnnzoo.DataError, match=r"image_folder: pictures of your own cannot be downloaded; name a folder"
+    ):
+        image_folder()
+    with pytest.raises(cnnzoo.DataError, match=r"train holds no <class>/<picture>"):
+        image_folder(tmp_path)
+    tiny.write_folder(tmp_path)
+    (tmp_path / "val" / "red").rename(tmp_path / "val" / "blue")
+    with pytest.raises(cnnzoo.DataError, match=r"have different classes, such as blue, red; each holds"):
+        image_folder(tmp_path)
+    for path in (tmp_path / "train" / "red").iterdir():
+        path.rename(path.with_suffix(".txt"))
+    with pytest.raises(
+        cnnzoo.DataError, match=r"train holds no <class>/<picture>: Found no valid file for the classes red"
+    ):
+        image_folder(tmp_path)
+
+
 def test_read_idx_keeps_every_axis(tmp_path: Path) -> None:
     tensor = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
     (tmp_path / "a").write_bytes(idx(tensor))
@@ -176,6 +274,15 @@ def test_preprocessing_of_colour_and_grey() -> None:
     assert torch.allclose(colour(picture), torch.ones(3, 8, 8))
     assert grey(picture.convert("RGB")).shape == (1, 10, 10)
     assert grey(picture)[0, 0, 0] == -1  # the black border
+
+
+def test_preprocessing_of_pictures_that_are_not_square() -> None:
+    wide = Preprocessing(size=[10, 18], pad=1, mean=0.0, std=1.0)
+    assert wide == Preprocessing(size=(10, 18), pad=1, mean=0.0, std=1.0)
+    assert (wide.frame, wide.input_shape) == ((10, 18), (3, 12, 20))
+    picture = to_pil_image(torch.full((3, 100, 180), 255, dtype=torch.uint8))
+    assert wide.transforms()(picture).shape == (3, 12, 20)
+    assert Preprocessing(size=(10, 18), resize=24).transforms()(picture).shape == (3, 10, 18)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def assert_distributed(sample, distribution, variance):
     ("recipe", "distribution", "variance"),
     [
         ("lecun1998", "uniform", lambda fan_in, fan_out: (2.4 / fan_in) ** 2 / 3),
+        (partial(lecun1998, exponent=0.5), "uniform", lambda fan_in, fan_out: 2.4**2 / fan_in / 3),
         ("krizhevsky2012", "normal", lambda fan_in, fan_out: 0.01**2),
         ("simonyan2014", "normal", lambda fan_in, fan_out: 0.01**2),
         (partial(simonyan2014, std=0.1), "normal", lambda fan_in, fan_out: 0.01),

@@ -1,217 +1,216 @@
-"""The training loop: it learns, resumes where it was killed, and refuses what is not its own."""
+"""The recipes as data: what they state, what else can be stated, and that every one of them trains."""
 
-import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+from torch import nn
 
 import cnnzoo
-from cnnzoo.data.datasets import ImageSet, class_names
-from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.recipes import loop
-from cnnzoo.recipes.recipe import AUGMENTATIONS, Recipe, list_recipes, load_recipe
-
-TINY = Recipe(
-    name="tiny",
-    title="A few steps",
-    network="lenet5",
-    data="fashion_mnist",
-    preprocessing=Preprocessing(channels=1, size=28, pad=0, mean=0.3, std=0.35),
-    loss={"name": "cross_entropy"},
-    optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9},
-    batch_size=16,
-    epochs=4,
-    augment=("flip", "shift"),
-    schedule="cosine",
-    warmup=1,
-)
+from cnnzoo.recipes.recipe import Recipe, list_recipes, load_recipe
 
 
-def pictures(n: int, seed: int) -> ImageSet:
-    """Bars at ten heights, one for each class, in noise."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n).remainder(10)
-    images = torch.randint(60, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[0, 4 + 2 * label : 6 + 2 * label, 4:24] = 255
-    return ImageSet(images, labels, class_names("fashion_mnist"))
+def any_size(recipe: Recipe) -> bool:
+    """Whether its network takes smaller pictures than those that it is for."""
+    return "resnet" in recipe.network and recipe.data["name"] == "image_folder"
 
 
-SETS = {"train": pictures(120, 0), "test": pictures(40, 1)}
+def recipe_parameters() -> list:
+    """Every recipe; those of large, deep or costly networks are slow."""
+    found = []
+    for recipe in map(load_recipe, list_recipes()):
+        network = cnnzoo.create(cnnzoo.spec(recipe.network).name, device="meta")
+        slow = sum(p.numel() for p in network.parameters()) > 15e6 or len(list(network.modules())) > 100
+        slow |= not any_size(recipe) and not slow and cnnzoo.summary(network).macs > 5e8
+        found.append(pytest.param(recipe.name, marks=[pytest.mark.slow] if slow else []))
+    return found
+
+
+# A few steps with small batches: smaller rates than those of whole runs, and no warm-up.
+RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001, "sdlm": 0.0005}
+
+
+@pytest.mark.parametrize("name", recipe_parameters())
+def test_every_recipe_makes_its_loss_fall(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "can_draw", lambda: False)
+    stated = load_recipe(name)
+    changes = {"schedule": {"name": "constant"}, "epochs": 4, "optimizer.lr": RATES[stated.optimizer["name"]]}
+    changes["batch_size"] = min(stated.batch_size, 4 if stated.data["name"] in ("image_folder", "captchas") else 10)
+    if stated.preprocessing.std == 1 / 255:  # pixels up to 255 make larger gradients
+        changes["optimizer.lr"] /= 20
+    if any_size(stated):
+        changes |= {"preprocessing.size": 96, "crop.size": 96}
+    recipe = load_recipe(name, changes)
+    run = loop.train(recipe, tiny.sets(recipe, tmp_path / "data"), tmp_path / "run", progress=False, workers=0)
+    losses = [epoch.train_loss for epoch in run.epochs]
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_every_recipe_makes_its_loss_fall(name: str, tmp_path: Path) -> None:
-    recipe = load_recipe(name, epochs=6, batch_size=20, schedule="constant", warmup=0.0)
-    run = loop.train(recipe, SETS, tmp_path, progress=False)
-    assert len(run.epochs) == 6
-    assert run.epochs[-1].train_loss < run.epochs[0].train_loss
+def test_every_recipe_is_whole(name: str) -> None:
+    recipe = load_recipe(name)
     assert recipe.title
+    assert not recipe.title.endswith(".")
+    network = cnnzoo.create(cnnzoo.spec(recipe.network).name, device="meta", **recipe.options)
+    assert network.input_shape[0] == recipe.preprocessing.channels
+    if recipe.preprocessing.input_shape != network.input_shape:
+        cnnzoo.infer_shapes(network, recipe.preprocessing.input_shape)
+    assert isinstance(recipe.make_loss(), nn.Module)
+    optimizer = recipe.make_optimizer(network)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+    recipe.make_transforms()
+    assert 0 <= recipe.make_schedule().rate(1, 1000) <= 1
+    for quantity, value in recipe.published.items():
+        assert quantity == "source" or 0.5 < value < 1
+    assert not recipe.published or recipe.published["source"]
+    json.dumps(recipe.stated)
 
 
-def test_learns_the_bars(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, epochs=25, augment=(), schedule="constant", warmup=0.0)
-    run = loop.train(recipe, SETS, tmp_path, progress=False)
-    assert run.epochs[-1].test_accuracy > 0.95
+def test_error_rates_that_the_papers_print() -> None:
+    """The accuracies that recipes state are 1 minus the error that their source quotes."""
+    for name in list_recipes():
+        published = load_recipe(name).published
+        if "% error" in published.get("source", "") or "% test error" in published.get("source", ""):
+            accuracy = published.get("test_accuracy", published.get("test_top5"))
+            assert f"{100 * (1 - accuracy):.2f}".rstrip("0") in published["source"], name
 
 
-def test_result_files(tmp_path: Path) -> None:
-    run = loop.train(TINY, SETS, tmp_path, progress=False)
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
-    assert lines[-1]["test_accuracy"] == run.epochs[-1].test_accuracy
-    loaded = cnnzoo.load_pretrained(tmp_path / "model.safetensors")
-    images = TINY.preprocessing.transforms()(SETS["test"].images)
-    assert loop.accuracy(loaded, images, SETS["test"].labels) == run.epochs[-1].test_accuracy
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "log.jsonl", "model.safetensors"]
+def test_recipe_that_is_like_another() -> None:
+    mnist, fashion = load_recipe("lenet5_mnist"), load_recipe("lenet5_fashion")
+    assert (mnist.loss, mnist.optimizer, mnist.epochs) == (fashion.loss, fashion.optimizer, fashion.epochs)
+    assert (mnist.data, mnist.augment) == ({"name": "mnist"}, ())
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = loop.train(TINY, SETS, tmp_path / "whole", progress=False)
-    killed = kill_after(2, tmp_path / "parts")
-    assert killed == 2
-    resumed = loop.train(TINY, SETS, tmp_path / "parts", progress=False)
-    assert [losses(epoch) for epoch in resumed.epochs] == [losses(epoch) for epoch in whole.epochs]
-    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+def test_length_takes_the_place_of_the_other() -> None:
+    assert load_recipe("cifar_resnet20").length == "64,000 steps"
+    assert load_recipe("cifar_resnet20", epochs=3).length == "3 epochs"
+    assert load_recipe("cifar_resnet20", {"steps": 5}).steps == 5
+    assert load_recipe("lenet5_fashion", {"steps": 5}).epochs is None
+    assert load_recipe("preresnet200").length == "90 epochs"  # it is like one of 600,000 steps
 
 
-def losses(epoch: loop.Epoch) -> dict:
-    return {key: value for key, value in dataclasses.asdict(epoch).items() if key != "seconds"}
+def test_settings_reach_into_tables() -> None:
+    recipe = load_recipe("lenet5_fashion", {"optimizer.lr": 0.5, "options.pool": "max", "crop.name": "random"})
+    assert recipe.optimizer["lr"] == 0.5
+    assert recipe.optimizer["momentum"] == 0.9
+    assert recipe.options == {"pool": "max"}
+    assert recipe.crop == {"name": "random"}
+    assert load_recipe("lenet5_fashion").optimizer["lr"] == 0.1
+    assert load_recipe("lenet5_fashion", {"preprocessing.pad": 2}).preprocessing.pad == 2
 
 
-def kill_after(epochs: int, folder: Path) -> int:
-    """Run TINY and stop it like a killed process in the middle of the next epoch; how many epochs were saved."""
-    steps = 0
-
-    class Killed(BaseException):
-        pass
-
-    def step(display: loop.Display) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == epochs * 8 + 3:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Display, "advance", step)
-        with pytest.raises(Killed):
-            loop.train(TINY, SETS, folder, progress=False)
-    return len(torch.load(folder / "last.pt", weights_only=True)["epochs"])
+def test_recipe_of_your_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('like = "lenet5_fashion"\ntitle = "Mine"\nepochs = 2\n')
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert (recipe.name, recipe.title, recipe.epochs, recipe.network) == ("mine", "Mine", 2, "lenet5")
 
 
-def test_more_epochs_go_on(tmp_path: Path) -> None:
-    loop.train(dataclasses.replace(TINY, epochs=2, schedule="constant"), SETS, tmp_path, progress=False)
-    run = loop.train(dataclasses.replace(TINY, epochs=3, schedule="constant"), SETS, tmp_path, progress=False)
-    assert [epoch.epoch for epoch in run.epochs] == [1, 2, 3]
+def test_decay_of_weights_alone() -> None:
+    network = cnnzoo.create("cifar_resnet20", device="meta")
+    stated = load_recipe("cifar_resnet20", decay="weights", optimizer={"name": "sgd", "lr": 0.1, "weight_decay": 0.1})
+    shrunk, spared = stated.make_optimizer(network).param_groups
+    assert (shrunk["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert {parameter.ndim for parameter in shrunk["params"]} == {2, 4}
+    assert {parameter.ndim for parameter in spared["params"]} == {1}
+    (both,) = load_recipe("cifar_resnet20").make_optimizer(network).param_groups
+    assert len(both["params"]) == len(shrunk["params"]) + len(spared["params"])
 
 
-def test_failed_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop.train(dataclasses.replace(TINY, epochs=1), SETS, tmp_path, progress=False)
-    before = (tmp_path / "last.pt").read_bytes()
-
-    def full(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        loop.train(dataclasses.replace(TINY, epochs=2), SETS, tmp_path, progress=False)
-    assert (tmp_path / "last.pt").read_bytes() == before
-    assert not list(tmp_path.glob("*.part"))
+def test_initialization_that_a_recipe_states() -> None:
+    recipe = load_recipe("lenet5_1998")
+    network = cnnzoo.create("lenet5", classic=True, seed=0)
+    recipe.initialize(network, torch.Generator().manual_seed(0))
+    assert 0.9 * 2.4 / 400**0.5 < network.c5.weight.abs().max() <= 2.4 / 400**0.5
+    before = network.c5.weight.clone()
+    load_recipe("lenet5_classic_fashion").initialize(network, torch.Generator().manual_seed(0))
+    assert torch.equal(network.c5.weight, before)  # states none
 
 
-def test_checkpoint_of_another_run(tmp_path: Path) -> None:
-    loop.train(dataclasses.replace(TINY, epochs=1), SETS, tmp_path, progress=False)
-    with pytest.raises(
-        cnnzoo.CheckpointError, match=r"last\.pt is of another run \(seed 0 there, 1 here\); choose another --out"
-    ):
-        loop.train(TINY, SETS, tmp_path, seed=1, progress=False)
-    other = dataclasses.replace(TINY, optimizer={"name": "adam", "lr": 0.1})
-    with pytest.raises(cnnzoo.CheckpointError, match=r"of another run \(optimizer .*'sgd'.* there, .*'adam'.* here\)"):
-        loop.train(other, SETS, tmp_path, progress=False)
-    (tmp_path / "last.pt").write_bytes(b"nonsense")
-    with pytest.raises(cnnzoo.CheckpointError, match=r"is not a training checkpoint .*; delete it to start afresh"):
-        loop.train(TINY, SETS, tmp_path, progress=False)
+@pytest.mark.parametrize(
+    ("schedule", "unit_length", "expected"),
+    [
+        ({"name": "constant"}, 10, {1: 1, 10: 1}),
+        ({"name": "cosine", "warmup": 2}, 10, {1: 0.5, 2: 1, 6: 0.5, 10: 0}),
+        ({"name": "cosine", "warmup": 10}, 10, {5: 0.5, 10: 1}),  # all of it is warm-up
+        ({"name": "piecewise", "factors": [[2, 0.4], [5, 0.2]]}, 10, {1: 1, 2: 1, 2.1: 0.4, 5: 0.4, 5.1: 0.2}),
+        ({"name": "piecewise", "factors": [[0, 0.1], [400, 1.0]]}, 1000, {1: 0.1, 400: 0.1, 401: 1}),
+        ({"name": "decay", "factor": 0.5, "every": 20}, 60, {0.1: 1, 20: 1, 20.1: 0.5, 40: 0.5, 60: 0.25}),
+        ({"name": "plateau"}, 60, {30: 1}),
+    ],
+)  # fmt: skip
+def test_schedules(schedule: dict, unit_length: float, expected: dict) -> None:
+    made = load_recipe("lenet5_fashion", schedule=schedule).make_schedule()
+    for now, factor in expected.items():
+        assert made.rate(now, unit_length) == pytest.approx(factor, abs=1e-9)
 
 
-def test_seed_decides(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, epochs=1)
-    a, b, c = (
-        loop.train(recipe, SETS, tmp_path / str(i), seed=seed, progress=False) for i, seed in enumerate((0, 0, 1))
-    )
-    assert losses(a.epochs[0]) == losses(b.epochs[0])
-    assert losses(a.epochs[0]) != losses(c.epochs[0])
+def test_plateau_waits_for_the_accuracy_to_rise() -> None:
+    made = load_recipe("lenet5_fashion", schedule={"name": "plateau", "factor": 0.1, "patience": 2}).make_schedule()
+    rising, stuck = [0.1, 0.2, 0.3], [0.3, 0.2]
+    assert made.rate(1, 9, rising) == 1
+    assert made.rate(1, 9, [*rising, 0.3]) == 1
+    assert made.rate(1, 9, [*rising, *stuck]) == pytest.approx(0.1)
+    assert made.rate(1, 9, [*rising, *stuck, 0.2]) == pytest.approx(0.1)
+    assert made.rate(1, 9, [*rising, *stuck, *stuck]) == pytest.approx(0.01)
+    assert made.rate(1, 9, [*rising, *stuck, 0.4, 0.4]) == pytest.approx(0.1)
 
 
-def test_schedule() -> None:
-    assert [round(TINY.learning_rate(t), 3) for t in (0.0, 0.5, 1.0, 2.5, 4.0)] == [0, 0.5, 1, 0.5, 0]
-    assert load_recipe("fashion_textbook").learning_rate(9.9) == 1
-    assert dataclasses.replace(TINY, epochs=1).learning_rate(1.0) == 1  # all of it is warm-up
-
-
-def test_augmentations_change_each_picture_on_its_own() -> None:
-    images = torch.rand(64, 1, 12, 12)
-    generator = torch.Generator().manual_seed(0)
-    flipped = AUGMENTATIONS["flip"](images, 0.0, generator)
-    same = [torch.equal(a, b) for a, b in zip(flipped, images, strict=True)]
-    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, images, strict=True)]
-    assert 10 < sum(same) < 54
-    assert all(a != b for a, b in zip(same, mirrored, strict=True))
-    shifted = AUGMENTATIONS["shift"](images, -7.0, generator)
-    moves = set()
-    for new, old in zip(shifted, images, strict=True):
-        padded = torch.nn.functional.pad(old, [2] * 4, value=-7.0)
-        moves |= {
-            (dy, dx) for dy in range(5) for dx in range(5) if torch.equal(new, padded[:, dy : dy + 12, dx : dx + 12])
-        }
-    assert len(moves) > 15
-
-
-def test_progress_shows_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loop.train(TINY, SETS, tmp_path)
-    assert "epoch   4: loss" in capsys.readouterr().out
+def changed(**fields) -> Recipe:
+    return load_recipe("lenet5_fashion", **fields)
 
 
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
         (lambda: load_recipe("fashion"), cnnzoo.UnknownNameError, r"train: unknown recipe 'fashion'"),
-        (
-            lambda: load_recipe("lenet5_fashion", epochs=0),
-            cnnzoo.OptionError,
-            r"got epochs=0, batch_size=128; both are at",
-        ),
-        (lambda: dataclasses.replace(TINY, loss={"name": "hinge"}), cnnzoo.UnknownNameError, r"unknown loss 'hinge'"),
-        (
-            lambda: dataclasses.replace(TINY, data="mnist"),
-            cnnzoo.UnknownNameError,
-            r"unknown data set 'mnist': known: fashion_mnist",
-        ),
-        (lambda: dataclasses.replace(TINY, schedule="step"), cnnzoo.UnknownNameError, r"unknown schedule 'step'"),
-        (lambda: dataclasses.replace(TINY, augment=("blur",)), cnnzoo.UnknownNameError, r"unknown augmentation 'blur'"),
-        (
-            lambda: dataclasses.replace(TINY, optimizer={"name": "lion"}),
-            cnnzoo.UnknownNameError,
-            r"unknown optimizer 'lion'",
-        ),
+        (lambda: changed(epoch=1), cnnzoo.UnknownNameError, r"recipe lenet5_fashion: unknown key 'epoch': did you mean 'epochs'"),
+        (lambda: changed(epochs=0), cnnzoo.OptionError, r"got epochs=0; it is a whole number of at least 1"),
+        (lambda: changed(batch_size="many"), cnnzoo.OptionError, r"got batch_size='many'; it is a whole number"),
+        (lambda: Recipe(**{**vars(changed()), "steps": 3}), cnnzoo.OptionError, r"got epochs=60 and steps=3; state one"),
+        (lambda: changed(loss={"name": "hinge"}), cnnzoo.UnknownNameError, r"unknown loss 'hinge'"),
+        (lambda: changed(loss="map"), cnnzoo.OptionError, r"got loss='map'; it is a table with a name and arguments"),
+        (lambda: changed(loss={"name": "map"}), cnnzoo.OptionError, r"loss map needs j"),
+        (lambda: changed(data={"name": "svhn"}), cnnzoo.UnknownNameError, r"unknown data 'svhn': known: fashion_mnist"),
+        (lambda: load_recipe("captcha_cnn", {"data.fresher": 1}), cnnzoo.OptionError, r"data captchas takes no 'fresher': did you mean 'fresh'"),
+        (lambda: changed(schedule={"name": "step"}), cnnzoo.UnknownNameError, r"unknown schedule 'step'"),
+        (lambda: changed(schedule={"name": "decay"}), cnnzoo.OptionError, r"schedule decay needs factor, every"),
+        (lambda: changed(augment=[{"name": "blur"}]), cnnzoo.UnknownNameError, r"unknown augment 'blur'"),
+        (lambda: changed(crop={"name": "corner"}), cnnzoo.UnknownNameError, r"unknown crop 'corner'"),
+        (lambda: changed(init={"name": "he"}), cnnzoo.UnknownNameError, r"unknown init 'he'"),
+        (lambda: changed(optimizer={"name": "lion", "lr": 1}), cnnzoo.UnknownNameError, r"unknown optimizer 'lion'"),
+        (lambda: changed(optimizer={"name": "sgd"}), cnnzoo.OptionError, r"optimizer states no learning rate; add lr"),
+        (lambda: load_recipe("lenet5_fashion", {"optimizer.lrr": 1}), cnnzoo.OptionError, r"optimizer sgd takes no 'lrr': did you mean 'lr'"),
+        (lambda: load_recipe("lenet5_fashion", {"optimizer.params": 1}), cnnzoo.OptionError, r"optimizer sgd takes no 'params'"),
+        (lambda: load_recipe("lenet5_fashion", {"optimizer.name": "adam"}), cnnzoo.OptionError, r"optimizer adam takes no '(momentum|nesterov)'"),
+        (lambda: load_recipe("lenet5_fashion", {"epochs.lr": 1}), cnnzoo.OptionError, r"epochs is not a table, so that there is no epochs\.lr"),
+        (lambda: load_recipe("lenet5_fashion", {"preprocessing.sizes": 1}), cnnzoo.OptionError, r"preprocessing takes no 'sizes': did you mean 'size'"),
+        (lambda: changed(schedule={"name": "cosine", "unit": "step"}), cnnzoo.UnknownNameError, r"schedule: unknown unit 'step': did you mean 'steps'"),
+        (lambda: changed(schedule={"name": "piecewise", "factors": [3, 0.1]}), cnnzoo.OptionError, r"got factors=\[3, 0\.1\]; they are pairs"),
+        (lambda: changed(crop={"name": "random", "resize": [1, 2, 3]}), cnnzoo.OptionError, r"crop: got resize=\[1, 2, 3\]; it is a number"),
+        (lambda: changed(precision="float16"), cnnzoo.UnknownNameError, r"unknown precision 'float16': did you mean"),
+        (lambda: changed(decay="none"), cnnzoo.UnknownNameError, r"unknown decay 'none'"),
+        (lambda: changed(views="five"), cnnzoo.UnknownNameError, r"unknown views 'five'"),
+        (lambda: changed(optimizer={"name": "sgd", "lr": -1.0}).make_optimizer(nn.Linear(1, 1)), cnnzoo.OptionError, r"sgd cannot be made with lr=-1\.0: Invalid learning rate"),
     ],
-)
+)  # fmt: skip
 def test_recipes_that_do_not_exist(call, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
 
 
-def test_too_few_pictures(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, batch_size=500)
-    with pytest.raises(cnnzoo.OptionError, match="120 pictures are fewer than a batch of 500; lower batch_size"):
-        loop.train(recipe, SETS, tmp_path, progress=False)
-
-
-@pytest.mark.cuda
-def test_trains_on_cuda(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, epochs=25, augment=(), schedule="constant", warmup=0.0)
-    run = loop.train(recipe, SETS, tmp_path, device="cuda", progress=False)
-    assert run.epochs[-1].test_accuracy > 0.95
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("title = ")
+    with pytest.raises(cnnzoo.OptionError, match=r"a\.toml is not TOML"):
+        load_recipe(str(tmp_path / "a.toml"))
+    (tmp_path / "b.toml").write_text('title = "b"\nepochs = 1\n')
+    with pytest.raises(cnnzoo.OptionError, match=r"b\.toml: states no network, data, loss, optimizer, batch_size"):
+        load_recipe(str(tmp_path / "b.toml"))
+    (tmp_path / "c.toml").write_text('like = "lenet"\n')
+    with pytest.raises(cnnzoo.UnknownNameError, match="unknown recipe 'lenet'"):
+        load_recipe(str(tmp_path / "c.toml"))

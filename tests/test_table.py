@@ -197,7 +197,6 @@ def test_statistics_are_for_all_channels_or_for_each() -> None:
     assert hash(listed) == hash(replace(listed))
     black = to_pil_image(torch.zeros(3, 8, 8, dtype=torch.uint8))
     for preprocessing in (listed, Preprocessing(mean=0.5, std=0.25)):
-        assert preprocessing.background == -2
         assert torch.equal(preprocessing.transforms()(black), torch.full((3, 224, 224), -2.0))
 
 

@@ -39,7 +39,11 @@ def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] |
     """Write a network's state as safetensors, with how it was made in the header.
 
     The file appears whole, with mode 0644, or not at all.
+
+    Raises:
+        CheckpointError: it could not be written; what was there before is intact.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -48,8 +52,11 @@ def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] |
     config = getattr(model, "config", None)
     if config is not None:
         header |= {"name": config.name, "options": json.dumps(plain(config.options))}
-    with replacing(path) as aside:
-        save_file(state, aside, metadata=header)
+    try:
+        with replacing(path) as aside:
+            save_file(state, aside, metadata=header)
+    except SafetensorError as error:
+        raise CheckpointError(f"write_weights: {path} could not be written: {error}; make room on the disk") from None
 
 
 @contextmanager

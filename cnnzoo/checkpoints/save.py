@@ -12,6 +12,7 @@ from torch import Tensor
 from cnnzoo import __version__
 from cnnzoo.chain import CNN
 from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, plain, replacing, write_weights
+from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import find
 
@@ -103,13 +104,19 @@ def _config(model: CNN) -> dict[str, Any]:
     return config
 
 
+def _origin(network: str, known: Checkpoint) -> str:
+    """What is known of weights: published ones have a tag, others the recipe that trained them."""
+    made = f"Made from `{network}.{known.tag}`. " if known.source else ""
+    return f"{made}{known.card}".strip()
+
+
 def card(model: CNN, place: str = "'folder/'") -> str:
     """The model card: what the network is, how to load it from a place, and what is known of its weights."""
     assert model.config is not None
     spec = find(model.config.name, "save_pretrained")
     arguments = "".join(f"- `{name}={plain(value)!r}`\n" for name, value in model.config.options.items())
     known = model.checkpoint
-    origin = "" if known is None else f"\n## Weights\n\nMade from `{spec.name}.{known.tag}`. {known.card.strip()}\n"
+    origin = "" if known is None else f"\n## Weights\n\n{_origin(spec.name, known)}\n"
     license_line = f"license: {known.license.lower()}\n" if known is not None and known.license else ""
     variant = " (classic)" if model.config.classic else ""
     return f"""---

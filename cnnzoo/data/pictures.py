@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cnnzoo.errors import DataError, unknown
 from cnnzoo.registry import read_table
@@ -23,8 +23,8 @@ class Sample:
     label: str
 
 
-def open_picture(path: Path | str) -> "Image":
-    """A picture as PIL reads it.
+def open_picture(path: Path | str, content: BinaryIO | None = None) -> "Image":
+    """A picture as PIL reads it; `content` is that of a file in an archive.
 
     Raises:
         DataError: there is no such file, or it is not a picture.
@@ -32,7 +32,7 @@ def open_picture(path: Path | str) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if content is None else content as file:
             picture = Image.open(file)
             picture.load()
     except FileNotFoundError:

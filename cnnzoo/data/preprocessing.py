@@ -1,7 +1,8 @@
 """From a picture to a network's input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cnnzoo.errors import unknown
 
@@ -21,7 +22,7 @@ class Preprocessing:
 
     Attributes:
         channels: 1 for grey, 3 for colour.
-        size: height and width in pixels, before padding.
+        size: height and width in pixels, before padding; one number for both, or (height, width).
         resize: pixels that the shorter side is resized to, before the middle is cut out; None squeezes the whole
             picture into `size`.
         pad: black pixels added on each side.
@@ -31,7 +32,7 @@ class Preprocessing:
     """
 
     channels: int = 3
-    size: int = 224
+    size: int | tuple[int, int] = 224
     resize: int | None = None
     pad: int = 0
     interpolation: Interpolation = "bilinear"
@@ -41,37 +42,60 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.interpolation not in get_args(Interpolation):
             raise unknown("Preprocessing", "interpolation", str(self.interpolation), get_args(Interpolation))
-        for name in ("mean", "std"):  # TOML and JSON have lists
+        for name in ("size", "mean", "std"):  # TOML and JSON have lists
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
 
     @property
-    def background(self) -> float:
-        """What a black pixel of the first channel becomes."""
-        return -self._per_channel(self.mean)[0] / self._per_channel(self.std)[0]
+    def frame(self) -> tuple[int, int]:
+        """Height and width in pixels, before padding."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what the network is given."""
+        height, width = self.frame
+        return self.channels, height + 2 * self.pad, width + 2 * self.pad
 
     def transforms(self) -> "Compose":
         """The steps as torchvision transforms: a PIL picture or uint8 images (..., C, H, W) to float images."""
-        import torch
+        from torchvision.transforms import v2
+
+        return v2.Compose([*self.framing(), *self.scaling(), *self.normalizing()])
+
+    def framing(self, steps: Sequence[Any] | None = None) -> list[Any]:
+        """The first steps: a picture of any size to a uint8 image of the network's channels and size, padded.
+
+        Args:
+            steps: others in place of those that bring a PIL picture to `size`.
+        """
         from torchvision.transforms import InterpolationMode, v2
 
+        color = v2.Grayscale() if self.channels == 1 else v2.RGB()
+        padding = [v2.Pad(self.pad)] if self.pad else []
+        if steps is not None:
+            return [color, *steps, v2.ToImage(), *padding]
         if self.resize is None:
-            sized = [v2.ToImage(), v2.Resize((self.size, self.size), antialias=True)]
-        else:
-            # While it is PIL's: torch resizes to bytes that now and then differ by one, and those who published the
-            # weights measured them on pictures that PIL had resized.
-            mode = InterpolationMode(self.interpolation)
-            sized = [v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.size), v2.ToImage()]
-        return v2.Compose(
-            [
-                v2.Grayscale() if self.channels == 1 else v2.RGB(),
-                *sized,
-                v2.Pad(self.pad),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(self._per_channel(self.mean), self._per_channel(self.std)),
-                v2.ToPureTensor(),
-            ]
-        )
+            return [color, v2.ToImage(), v2.Resize(self.frame, antialias=True), *padding]
+        # While it is PIL's: torch resizes to bytes that now and then differ by one, and those who published the weights
+        # measured them on pictures that PIL had resized.
+        mode = InterpolationMode(self.interpolation)
+        sized = [v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.frame), v2.ToImage()]
+        return [color, *sized, *padding]
+
+    def scaling(self) -> list[Any]:
+        """The next step: images in uint8 to float, from 0 (black) to 1."""
+        import torch
+        from torchvision.transforms import v2
+
+        return [v2.ToDtype(torch.float32, scale=True)]
+
+    def normalizing(self, *, inplace: bool = False) -> list[Any]:
+        """The last steps: images from 0 to 1 to what the network is given."""
+        from torchvision.transforms import v2
+
+        statistics = self._per_channel(self.mean), self._per_channel(self.std)
+        return [v2.Normalize(*statistics, inplace=inplace), v2.ToPureTensor()]
 
     def _per_channel(self, value: float | tuple[float, ...]) -> list[float]:
         return list(value) if isinstance(value, tuple) else [value] * self.channels

@@ -2,259 +2,312 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cnnzoo.checkpoints.files import replacing, write_weights
-from cnnzoo.data.datasets import ImageSet
+from cnnzoo.chain import CNN
+from cnnzoo.checkpoints.files import replacing
+from cnnzoo.checkpoints.locate import same_network, shown
+from cnnzoo.checkpoints.save import save_pretrained
+from cnnzoo.checkpoints.table import Checkpoint
+from cnnzoo.data.captchas import FreshCaptchas
+from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import CheckpointError, OptionError
-from cnnzoo.initialization import initialize
+from cnnzoo.recipes.batches import Batch, Plan, Split, loader
+from cnnzoo.recipes.curves import can_draw, draw
+from cnnzoo.recipes.display import Display
+from cnnzoo.recipes.evaluation import evaluate
+from cnnzoo.recipes.objective import Objective
 from cnnzoo.recipes.recipe import Recipe
+from cnnzoo.recipes.results import RESULT, result
+from cnnzoo.recipes.sdlm import SDLM
+from cnnzoo.recipes.state import Epoch, State
+from cnnzoo.recipes.world import World, joined
+from cnnzoo.registry import find
 from cnnzoo.zoo import construct_named
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training set came to; losses are means, accuracies shares, times seconds."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    test_accuracy: float
-    seconds: float
 
 
 @dataclass
 class Run:
-    """A finished run: the trained network, a line for each epoch, and the folder with its files."""
+    """A finished run: the trained network, what each epoch came to, and the folder with its files."""
 
-    model: nn.Module
+    model: CNN
     epochs: list[Epoch]
     folder: Path
 
 
 def train(
     recipe: Recipe,
-    sets: dict[str, ImageSet],
+    sets: Mapping[str, Split],
     folder: Path | str,
     *,
     seed: int = 0,
     device: torch.device | str | None = None,
     progress: bool = True,
+    workers: int | None = None,
+    command: str = "",
 ) -> Run:
     """Run a recipe, or go on with it where an earlier call in the same folder stopped.
 
     Every epoch ends with a checkpoint, written aside and renamed, so that a killed run loses less than an epoch; the
     random numbers of an epoch follow from seed and epoch alone, so that a resumed run equals an uninterrupted one.
 
+    Under torchrun the processes share every batch; the first of them writes. Batch normalisation then sees each
+    process's own part of a batch.
+
     Args:
         recipe: what to do.
         sets: pictures to train (`"train"`) and to measure on (`"test"`).
-        folder: where `last.pt` (the checkpoint), `log.jsonl` and `model.safetensors` (the result) go.
+        folder: where `last.pt` (the checkpoint) and `log.jsonl` go, and at the end `model.safetensors` with its
+            `config.json` and card, `result.json`, and `curves.png` where matplotlib is installed.
         seed: of the weights, the order of the pictures and their augmentation.
         device: where to train; by default CUDA where there is one.
         progress: whether to show a progress bar and a line for each epoch.
+        workers: processes that read pictures from files; by default one less than there are processors.
+        command: what was typed, for `result.json`.
 
     Raises:
-        CheckpointError: the folder holds the checkpoint of another run.
-        OptionError: the pictures do not fit the recipe's network.
+        CheckpointError: the folder holds the checkpoint of another run, or a checkpoint could not be written.
+        OptionError: the pictures do not fit the recipe's network, or their number its batches.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    own = recipe.init is None
-    model = construct_named(recipe.network, recipe.options, device=device, seed=seed, init=own)
-    if not own:
-        initialize(model, recipe.init, generator=torch.Generator(device).manual_seed(seed))
-    loss, optimizer = recipe.make_loss(), recipe.make_optimizer(model)
-    state = State(folder / "last.pt", recipe, seed, model, optimizer)
-    epochs = state.load(device)
+    with ExitStack() as stack:
+        world = stack.enter_context(joined(device))
+        stack.enter_context(torch.random.fork_rng([world.device] if world.device.type == "cuda" else []))
+        if isinstance(sets["train"], FreshCaptchas):
+            stack.callback(sets["train"].stop)
+        if world.is_first:
+            for unfinished in folder.glob("*.part"):  # of a run that was killed while it wrote
+                unfinished.unlink()
+        session = Session(recipe, sets, folder / "last.pt", seed, world, workers)
+        display = stack.enter_context(Display(session.last_epoch, enabled=progress and world.is_first))
+        finished = session.step >= session.last_step and (folder / RESULT).exists()
+        while session.step < session.last_step:
+            session.run_epoch(display)
+            if world.is_first:
+                session.state.save(session.epochs)
+                _write_log(session.epochs, folder / "log.jsonl")
+            display.finish(session.epochs[-1])
+        if world.is_first and not finished:
+            _write_result(session, folder, command)
+        return Run(session.network, session.epochs, folder)
 
-    prepare = recipe.preprocessing.transforms()
-    inputs = {split: prepare(one.images.to(device)) for split, one in sets.items()}
-    labels = {split: one.labels.to(device) for split, one in sets.items()}
-    if len(inputs["train"]) < recipe.batch_size:
-        raise OptionError(
-            f"train: {len(inputs['train'])} pictures are fewer than a batch of {recipe.batch_size}; lower batch_size"
-        )
-    with Display(recipe, len(epochs), enabled=progress) as display:
-        for number in range(len(epochs) + 1, recipe.epochs + 1):
-            started = time.perf_counter()
-            batches = Batches(recipe, inputs["train"], labels["train"], seed, number)
-            train_loss, train_accuracy = fit(model, loss, optimizer, recipe, batches, number, display.advance)
-            epoch = Epoch(
-                epoch=number,
-                learning_rate=optimizer.param_groups[0]["lr"],
-                train_loss=train_loss,
-                train_accuracy=train_accuracy,
-                test_accuracy=accuracy(model, inputs["test"], labels["test"]),
-                seconds=round(time.perf_counter() - started, 3),
+
+class Session:
+    """A run in progress: what a recipe states, made, and how far it has come."""
+
+    def __init__(
+        self, recipe: Recipe, sets: Mapping[str, Split], path: Path, seed: int, world: World, workers: int | None
+    ) -> None:
+        self.recipe, self.sets, self.seed, self.world, self.workers = recipe, sets, seed, world, workers
+        if recipe.batch_size % world.size:
+            raise OptionError(
+                f"train: {world.size} processes cannot share batches of {recipe.batch_size} evenly; set batch_size to "
+                f"a multiple of {world.size}"
             )
-            epochs.append(epoch)
-            state.save(epochs)
-            (folder / "log.jsonl").write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs))
-            display.finish(epoch)
-    write_weights(model, folder / "model.safetensors", {"recipe": recipe.name, "seed": str(seed)})
-    return Run(model, epochs, folder)
+        if len(sets["train"]) < recipe.batch_size:
+            raise OptionError(
+                f"train: {len(sets['train'])} pictures are fewer than a batch of {recipe.batch_size}; lower batch_size"
+            )
+        self.steps_per_epoch = len(Plan(len(sets["train"]), recipe.batch_size, seed, 1, world))
+        self.last_step = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
+        self.last_epoch = -(-self.last_step // self.steps_per_epoch)
 
+        test = sets["test"]
+        assert not isinstance(test, FreshCaptchas)
+        self.test = test
+        self.network = self._network()
+        require_scores(self.network, self.test)
+        self.criterion = recipe.make_loss()
+        self.optimizer = recipe.make_optimizer(self.network)
+        self.schedule = recipe.make_schedule()
+        self.state = State(path, recipe, seed, self.network, self.optimizer)
+        self.epochs = self.state.load(world)
+        self.loader = loader(sets["train"], recipe.make_transforms(), world, workers)
+        objective = Objective(self.network, self.criterion, recipe.loss.get("aux", 0.0), recipe.precision)
+        if recipe.compile:
+            objective.compile()
+        self.objective = world.wrap(objective)
 
-def fit(
-    model: nn.Module,
-    loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    batches: "Batches",
-    number: int,
-    advance: Callable[[], None],
-) -> tuple[float, float]:
-    """One pass over the training set: the mean loss and the accuracy while training."""
-    model.train()
-    total = torch.zeros(2, device=batches.inputs.device)  # loss and hits; read once, so that CUDA need not wait
-    seen = 0
-    for step, (images, targets) in enumerate(batches):
-        rate = recipe.learning_rate(number - 1 + (step + 1) / len(batches))
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.optimizer["lr"] * rate
-        with autocast(images.device):
-            scores = model(images)
-        value = loss(scores.float(), targets)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        optimizer.step()
-        total += torch.stack([value.detach() * len(targets), (scores.argmax(1) == targets).sum()])
-        seen += len(targets)
-        advance()
-    mean_loss, hits = (total / seen).tolist()
-    return mean_loss, hits
-
-
-def autocast(device: torch.device):
-    """bfloat16 where it helps: on CUDA devices whose matrix units take it."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 1000) -> float:
-    """The share of pictures whose highest score is at their label."""
-    model.eval()
-    pairs = zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-    hits = sum((model(images).argmax(1) == targets).sum() for images, targets in pairs)
-    return float(hits) / len(labels)
-
-
-class Batches:
-    """The shuffled and augmented batches of one epoch; the last, smaller one is left in."""
-
-    def __init__(self, recipe: Recipe, inputs: Tensor, labels: Tensor, seed: int, number: int) -> None:
-        self.recipe, self.inputs, self.labels = recipe, inputs, labels
-        self.generator = torch.Generator(inputs.device).manual_seed(seed * 1_000_003 + number)
-        self.background = recipe.preprocessing.background
-
-    def __len__(self) -> int:
-        return -(-len(self.inputs) // self.recipe.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
-        for chosen in order.split(self.recipe.batch_size):
-            images = self.recipe.augmented(self.inputs[chosen], self.background, self.generator)
-            yield images, self.labels[chosen]
-
-
-@dataclass
-class State:
-    """The state of a run after an epoch: weights, optimiser, and the epochs so far."""
-
-    path: Path
-    recipe: Recipe
-    seed: int
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    def _network(self) -> CNN:
+        recipe, device = self.recipe, self.world.device
+        options = network_options(recipe, self.sets["train"].classes)
+        network = construct_named(recipe.network, options, device=device, seed=self.seed, init=recipe.init is None)
+        recipe.initialize(network, torch.Generator(device).manual_seed(self.seed))
+        assert isinstance(network, CNN)
+        return network.to(memory_format=torch.channels_last) if recipe.channels_last else network
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What must agree for a run to go on: everything but the number of epochs and what is said about it."""
-        stated = asdict(self.recipe) | {"seed": self.seed}
-        return {key: value for key, value in stated.items() if key not in ("epochs", "title", "published")}
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.epochs[-1].step if self.epochs else 0
 
-    def save(self, epochs: list[Epoch]) -> None:
-        """Write the state aside, then rename it over the last one."""
-        state = {
-            "identity": self.identity,
-            "epochs": [asdict(epoch) for epoch in epochs],
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with replacing(self.path) as aside:
-            torch.save(state, aside)
-
-    def load(self, device: torch.device) -> list[Epoch]:
-        """Bring model and optimiser to the saved state, if there is one."""
-        if not self.path.exists():
-            return []
-        try:
-            state = torch.load(self.path, map_location=device, weights_only=True)
-            identity = state["identity"]
-        except Exception as error:
-            raise CheckpointError(
-                f"train: {self.path} is not a training checkpoint ({type(error).__name__}); delete it to start afresh"
-            ) from None
-        changed = [
-            f"{key} {identity.get(key)} there, {new} here"
-            for key, new in self.identity.items()
-            if identity.get(key) != new
-        ]
-        if changed:
-            raise CheckpointError(f"train: {self.path} is of another run ({'; '.join(changed)}); choose another --out")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return [Epoch(**epoch) for epoch in state["epochs"]]
-
-
-class Display:
-    """A progress bar over the run's steps and a line for each epoch, or nothing."""
-
-    def __init__(self, recipe: Recipe, done: int, *, enabled: bool) -> None:
-        self.recipe, self.done, self.enabled = recipe, done, enabled
-
-    def __enter__(self) -> "Display":
-        if self.enabled:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
+    def run_epoch(self, display: Display) -> None:
+        """One pass over the training set, or what is left of the run, and a look at the test set."""
+        number, started = len(self.epochs) + 1, time.perf_counter()
+        torch.manual_seed(self.seed * 1_000_003 + number * 1009 + self.world.rank)  # of dropout
+        plan = Plan(len(self.sets["train"]), self.recipe.batch_size, self.seed, number, self.world)
+        steps = min(len(plan), self.last_step - self.step)
+        display.begin(number, steps)
+        self.prepare(plan)
+        loss, accuracy = self.fit(islice(self.loader.epoch(plan), steps), display)
+        self.world.share_buffers(self.network)
+        tested = evaluate(
+            self.network,
+            self.test,
+            self.recipe.preprocessing,
+            self.criterion,
+            views=self.recipe.views,
+            world=self.world,
+            workers=self.workers,
+        )
+        self.epochs.append(
+            Epoch(
+                epoch=number,
+                step=self.step + steps,
+                learning_rate=self.optimizer.param_groups[0]["lr"],
+                train_loss=loss,
+                train_accuracy=accuracy,
+                test_loss=tested.loss,
+                test_accuracy=tested.accuracy,
+                test_top5=tested.top5,
+                test_characters=tested.characters,
+                seconds=round(time.perf_counter() - started, 3),
             )
-            self.bar = Progress(*columns)
-            self.bar.start()
-            self.epochs = self.bar.add_task("epochs", total=self.recipe.epochs, completed=self.done)
-            self.steps = self.bar.add_task("steps", total=None)
-        return self
+        )
 
-    def __exit__(self, *exception: object) -> None:
-        if self.enabled:
-            self.bar.stop()
+    def fit(self, batches: Iterator[Batch], display: Display) -> tuple[float, float]:
+        """Train on batches: the mean loss and the accuracy meanwhile."""
+        self.network.train()
+        so_far, accuracies = Total(self.world), [epoch.test_accuracy for epoch in self.epochs]
+        for done, batch in enumerate(batches, 1):
+            self._set_learning_rate(self.step + done, accuracies)
+            inputs = batch.inputs
+            if self.recipe.channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            loss, hits = self.objective(inputs, batch.labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            (loss if batch.weight == 1 else loss * batch.weight).backward()
+            self.optimizer.step()
+            so_far.add(loss.detach(), hits, batch.rows)
+            display.step(done, so_far.means)
+        return so_far.of_all()
 
-    def advance(self) -> None:
-        """One step is done."""
-        if self.enabled:
-            self.bar.advance(self.steps)
+    def _set_learning_rate(self, step: int, accuracies: list[float]) -> None:
+        unit = self.steps_per_epoch if self.schedule.unit == "epochs" else 1
+        rate = self.recipe.optimizer["lr"] * self.schedule.rate(step / unit, self.last_step / unit, accuracies)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
-    def finish(self, epoch: Epoch) -> None:
-        """One epoch is done."""
-        if self.enabled:
-            self.bar.advance(self.epochs)
-            self.bar.console.print(
-                f"epoch {epoch.epoch:3d}: loss {epoch.train_loss:.4f}, train {epoch.train_accuracy:.4f}, "
-                f"test {epoch.test_accuracy:.4f}, {epoch.seconds:.1f} s"
-            )
+    def prepare(self, plan: Plan) -> None:
+        """What the optimiser of 1998 does before an epoch: measure the curvature on its first pictures."""
+        optimizer = self.optimizer
+        if not isinstance(optimizer, SDLM):
+            return
+        wanted, images, labels = -(-optimizer.samples // self.world.size), [], []
+        for batch in self.loader.epoch(plan):
+            images.append(batch.inputs)
+            labels.append(batch.labels)
+            if sum(map(len, labels)) >= wanted:
+                break
+        optimizer.estimate(self.network, self.criterion, torch.cat(images)[:wanted], torch.cat(labels)[:wanted])
+        for state in optimizer.state.values():
+            self.world.sum(state["curvature"]).div_(self.world.size)
+
+
+class Total:
+    """Loss and hits of an epoch, added up where they are: reading them would make this process wait for a GPU."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.seen = world, 0
+        self.loss, self.hits = (torch.zeros((), dtype=torch.float64, device=world.device) for _ in range(2))
+
+    def add(self, loss: Tensor, hits: Tensor, rows: int) -> None:
+        """A batch, of which so many pictures are this process's."""
+        if rows:
+            self.loss.add_(loss, alpha=rows)
+            self.hits.add_(hits)
+            self.seen += rows
+
+    def means(self) -> tuple[float, float]:
+        """Over the pictures of this process."""
+        return self.loss.item() / self.seen, self.hits.item() / self.seen
+
+    def of_all(self) -> tuple[float, float]:
+        """Over the pictures of all processes."""
+        loss, hits, seen = self.world.sum(torch.stack([self.loss, self.hits, torch.full_like(self.loss, self.seen)]))
+        return (loss / seen).item(), (hits / seen).item()
+
+
+def network_options(recipe: Recipe, classes: Sequence[str]) -> dict[str, Any]:
+    """The recipe's options, with as many classes as there are where the network takes that."""
+    spec = find(recipe.network, f"recipe {recipe.name}")
+    spec.check(recipe.options, f"recipe {recipe.name}")
+    head = spec.parameters.get("num_classes")
+    if head is None or "num_classes" in recipe.options or head.default == len(classes):
+        return recipe.options
+    return {**recipe.options, "num_classes": len(classes)}
+
+
+def require_network(recipe: Recipe, model: CNN) -> None:
+    """Raise unless a network with weights is that of a recipe.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    spec, config = find(recipe.network, f"recipe {recipe.name}"), model.config
+    if config is None or config.name != spec.name or not same_network(spec, config.options, recipe.options):
+        got = "a network put together by hand"
+        if config is not None:
+            defaults = find(config.name, "eval").parameters
+            stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
+            got = f"{config.name} with {shown(stated)}"
+        raise CheckpointError(
+            f"eval: recipe {recipe.name} is for {recipe.network} with {shown(recipe.options)}; got {got}"
+        )
+
+
+def require_scores(model: CNN, split: Split) -> None:
+    """Raise unless a network gives as many scores as a test set has classes.
+
+    Raises:
+        OptionError: it gives others.
+    """
+    positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
+    if model.num_classes != positions * len(split.classes):
+        raise OptionError(
+            f"train: {type(model).__name__} gives {model.num_classes} scores; the pictures show one of "
+            f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
+        )
+
+
+def _write_log(epochs: list[Epoch], path: Path) -> None:
+    with replacing(path) as aside:
+        aside.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs), "utf-8")
+
+
+def _write_result(session: Session, folder: Path, command: str) -> None:
+    """What is left of a run: the network with what is known of it, the evidence, and the curves."""
+    recipe, epochs, classes = session.recipe, session.epochs, session.sets["test"].classes
+    session.network.checkpoint = Checkpoint(
+        tag=recipe.name,
+        preprocessing=recipe.preprocessing,
+        class_set=tuple(classes) if len(classes) == session.network.num_classes else (),
+        accuracy=round(epochs[-1].test_accuracy, 4),
+        recipe=recipe.name,
+        data=recipe.data["name"],
+        card=f"Trained by the recipe {recipe.name} ({len(epochs)} epochs, seed {session.seed}): {recipe.title}.",
+    )
+    save_pretrained(session.network, folder)
+    pictures = {split: len(one) for split, one in session.sets.items()}
+    result(recipe, session.seed, pictures, epochs, command, session.world).write(folder / RESULT)
+    if can_draw():
+        draw({recipe.name: epochs}, folder / "curves.png", recipe.title)

@@ -1,149 +1,290 @@
 """What a training recipe states, and the file it stands in."""
 
 import dataclasses
-import math
+import inspect
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import OptionError, unknown
-from cnnzoo.models.lenet import MAPLoss
+from cnnzoo.errors import CnnzooError, OptionError, suggestion, unknown
+from cnnzoo.initialization import RECIPES, initialize
+from cnnzoo.recipes.augmentation import AUGMENTATIONS, CROPS
+from cnnzoo.recipes.batches import Split, Transforms
+from cnnzoo.recipes.evaluation import Views
+from cnnzoo.recipes.objective import LOSSES, Precision
+from cnnzoo.recipes.schedules import SCHEDULES, Schedule
+from cnnzoo.recipes.sdlm import SDLM
 
-LOSSES: dict[str, Callable[..., nn.Module]] = {"cross_entropy": nn.CrossEntropyLoss, "map": MAPLoss}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sdlm": SDLM,
 }
+
+Stated = dict[str, Any]
+"""One of several kinds of a thing: its `name`, and its arguments."""
+
+LENGTH = {"epochs", "steps"}
+"""How long a run is; stating one takes the place of the other."""
+
+CATALOGUE = "cnnzoo.recipes.catalogue"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run as data; the files beside this one hold those that come with cnnzoo.
+    """A training run as data; the files in `catalogue` hold those that come with cnnzoo.
 
     Attributes:
         name: the file's name.
         title: one line that says what it is for.
         network: the network's registered name.
-        options: arguments of its constructor.
-        data: the data set.
+        data: `name` of the data set and arguments of its function.
         preprocessing: from pictures to inputs.
-        loss: `name` and the arguments of the loss.
-        optimizer: `name` and the arguments of the optimiser, the peak learning rate `lr` among them.
-        batch_size: pictures in a step.
-        epochs: passes over the training set.
-        init: the initialization; by default the network's own.
-        augment: names of augmentations, in order: `flip` (left-right) and `shift` (up to 2 pixels).
-        schedule: of the learning rate: `constant`, or `cosine` down to 0, after `warmup` epochs of linear rise.
-        warmup: see `schedule`.
+        loss: `name` and arguments of the loss; `aux` is what those of auxiliary classifiers count.
+        optimizer: `name` and arguments of the optimiser, the peak learning rate `lr` among them.
+        batch_size: pictures in a step, of all processes together.
+        epochs: passes over the training set; either these or `steps` are stated.
+        steps: batches; the last epoch ends with the last of them.
+        options: arguments of the network's constructor. Where it takes `num_classes`, that follows from the data.
+        init: the initialization, `name` and arguments; by default the network's own.
+        crop: how a training picture gets its size, `name` and arguments; by default as a test picture does.
+        augment: further changes of training pictures, each with `name` and arguments; those of colours come last.
+        schedule: of the learning rate, `name` and arguments.
+        decay: what `optimizer.weight_decay` shrinks: `all` parameters, or the `weights` of convolutions and linear
+            layers without biases and normalisation.
+        precision: of the forward pass: `float32`, or `bfloat16` where that does no harm (autocast).
+        channels_last: whether pictures are stored channel by channel or pixel by pixel.
+        compile: whether network and loss are compiled; worth it for long runs.
+        views: what a test sees of each picture: the `middle`, or `ten` crops whose probabilities are averaged.
         published: what a publication reports for this run, with its source.
+        differs: in what the recipe differs from the publication, or goes beyond what it states.
     """
 
     name: str
     title: str
     network: str
-    data: str
+    data: Stated
     preprocessing: Preprocessing
-    loss: dict[str, Any]
-    optimizer: dict[str, Any]
+    loss: Stated
+    optimizer: Stated
     batch_size: int
-    epochs: int
+    epochs: int | None = None
+    steps: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    init: str | None = None
-    augment: tuple[str, ...] = ()
-    schedule: str = "constant"
-    warmup: float = 0.0
+    init: Stated | None = None
+    crop: Stated | None = None
+    augment: tuple[Stated, ...] = ()
+    schedule: Stated = field(default_factory=lambda: {"name": "constant"})
+    decay: Literal["all", "weights"] = "all"
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    views: Views = "middle"
     published: dict[str, Any] = field(default_factory=dict)
+    differs: str = ""
 
     def __post_init__(self) -> None:
-        for what, name, known in (
-            ("data set", self.data, DATA_SETS),
-            ("loss", self.loss["name"], LOSSES),
-            ("optimizer", self.optimizer["name"], OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-            *(("augmentation", one, AUGMENTATIONS) for one in self.augment),
+        own = f"recipe {self.name}"
+        check(own, "data", self.data, DATA_SETS, given={"folder", "download"})
+        check(own, "loss", self.loss, LOSSES, besides={"aux"})
+        check(own, "optimizer", self.optimizer, OPTIMIZERS, given={"params"})
+        check(own, "schedule", self.schedule, SCHEDULES)
+        if self.init is not None:
+            check(own, "init", self.init, RECIPES, given={"layers", "generator"})
+        if self.crop is not None:
+            check(own, "crop", self.crop, CROPS)
+        for one in self.augment:
+            check(own, "augment", one, AUGMENTATIONS)
+        for what, kinds in (
+            ("decay", ("all", "weights")),
+            ("precision", get_args(Precision)),
+            ("views", get_args(Views)),
         ):
-            if name not in known:
-                raise unknown(f"recipe {self.name}", what, name, known)
-        if self.epochs < 1 or self.batch_size < 1:
-            raise OptionError(
-                f"recipe {self.name}: got epochs={self.epochs}, batch_size={self.batch_size}; both are at least 1"
-            )
+            if getattr(self, what) not in kinds:
+                raise unknown(own, what, str(getattr(self, what)), kinds)
+        if "lr" not in self.optimizer:
+            raise OptionError(f"{own}: optimizer states no learning rate; add lr")
+        if (self.epochs is None) == (self.steps is None):
+            raise OptionError(f"{own}: got epochs={self.epochs} and steps={self.steps}; state one of them")
+        for what in ("epochs", "steps", "batch_size"):
+            value = getattr(self, what)
+            if value is not None and not (type(value) is int and value >= 1):
+                raise OptionError(f"{own}: got {what}={value!r}; it is a whole number of at least 1")
+        for made in (self.make_loss, self.make_schedule, self.make_transforms):
+            made()  # which refuses values that cannot be
+
+    def initialize(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Initialise a network as the recipe states, if it does."""
+        if self.init is not None:
+            stated = self.init
+            initialize(model, lambda *layers: make(RECIPES, stated, *layers), generator=generator)
 
     def make_loss(self) -> nn.Module:
-        """The criterion: scores and targets to a scalar."""
-        return _make(LOSSES, self.loss)
+        """The criterion: scores and labels to a scalar."""
+        return make(LOSSES, self.loss, besides={"aux"})
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over all parameters."""
-        return _make(OPTIMIZERS, self.optimizer, model.parameters())
+        parameters: Any = list(model.parameters())
+        if self.decay == "weights":
+            spared = [parameter for parameter in parameters if parameter.ndim < 2]
+            shrunk = [parameter for parameter in parameters if parameter.ndim >= 2]
+            parameters = [{"params": shrunk}, {"params": spared, "weight_decay": 0.0}]
+        return make(OPTIMIZERS, self.optimizer, parameters)
 
-    def learning_rate(self, progress: float) -> float:
-        """The factor on the peak learning rate after `progress` epochs."""
-        if progress < self.warmup:
-            return progress / self.warmup
-        rest = self.epochs - self.warmup
-        return SCHEDULES[self.schedule]((progress - self.warmup) / rest if rest > 0 else 0.0)
+    def make_schedule(self) -> Schedule:
+        """The schedule of the learning rate."""
+        return make(SCHEDULES, self.schedule)
 
-    def augmented(self, images: Tensor, background: float, generator: torch.Generator) -> Tensor:
-        """A batch of images (N, C, H, W) as training sees it: each picture changed on its own."""
-        for name in self.augment:
-            images = AUGMENTATIONS[name](images, background, generator)
-        return images
+    def make_transforms(self) -> Transforms:
+        """What becomes of training pictures."""
+        crop = None if self.crop is None else make(CROPS, self.crop)
+        return Transforms(self.preprocessing, crop, tuple(make(AUGMENTATIONS, one) for one in self.augment))
+
+    def load_data(self, folder: Path | str | None = None, *, download: bool = False) -> dict[str, Split]:
+        """The pictures to train (`"train"`) and to test on (`"test"`)."""
+        return make(DATA_SETS, self.data, folder, download=download)
+
+    @property
+    def length(self) -> str:
+        """Of the run, in words."""
+        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs} epochs"
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Everything that it states, as plain values."""
+        return dataclasses.asdict(self)
 
 
-def load_recipe(name: str, **changes: Any) -> Recipe:
-    """A recipe that comes with cnnzoo, by name, with other values for some of its fields.
+def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> Recipe:
+    """A recipe that comes with cnnzoo, or one of your own.
+
+    Args:
+        name: of a recipe, or the path of a file that ends in `.toml`.
+        settings: other values by dotted key, such as `{"optimizer.lr": 0.05}`.
+        **changes: other values for whole fields. `epochs` takes the place of `steps`, and the other way round.
 
     Raises:
-        UnknownNameError: there is no such recipe.
+        UnknownNameError: there is no such recipe, key, network, data set, loss, ...
+        OptionError: a value cannot be, or the file is not TOML.
     """
-    if name not in list_recipes():
-        raise unknown("train", "recipe", name, list_recipes())
-    table = tomllib.loads(files("cnnzoo.recipes").joinpath(f"{name}.toml").read_text("utf-8"))
-    table["preprocessing"] = Preprocessing(**table["preprocessing"])
+    table = _read(name)
+    for key, value in {**(settings or {}), **changes}.items():
+        if key in LENGTH:
+            table = _without(LENGTH, table)
+        _set(table, key, value, name)
+    known = {one.name for one in dataclasses.fields(Recipe)} - {"name"}
+    for key in table:
+        if key not in known:
+            raise unknown(f"recipe {name}", "key", key, known)
+    missing = [key for key in ("title", "network", "data", "loss", "optimizer", "batch_size") if key not in table]
+    if missing:
+        raise OptionError(f"recipe {name}: states no {', '.join(missing)}")
+    stated = table.pop("preprocessing", {})
+    if not isinstance(stated, Preprocessing):
+        check(f"recipe {name}", "preprocessing", {"name": "", **stated}, {"": Preprocessing})
+        stated = Preprocessing(**stated)
     table["augment"] = tuple(table.get("augment", ()))
-    return dataclasses.replace(Recipe(name=name, **table), **changes)
+    return Recipe(name=Path(name).stem, preprocessing=stated, **table)
 
 
 def list_recipes() -> list[str]:
     """The names of the recipes that come with cnnzoo."""
-    return sorted(p.name.removesuffix(".toml") for p in files("cnnzoo.recipes").iterdir() if p.name.endswith(".toml"))
+    return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
 
 
-def _make(known: dict[str, Callable[..., Any]], stated: dict[str, Any], *args: Any) -> Any:
-    return known[stated["name"]](*args, **{key: value for key, value in stated.items() if key != "name"})
+def _read(name: str) -> dict[str, Any]:
+    """A file, on top of the one that it is `like`."""
+    if name.endswith(".toml"):
+        try:
+            table = tomllib.loads(Path(name).read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise OptionError(f"train: {name} is not TOML: {error}") from None
+    elif name in list_recipes():
+        table = tomllib.loads(files(CATALOGUE).joinpath(f"{name}.toml").read_text("utf-8"))
+    else:
+        raise unknown("train", "recipe", name, list_recipes())
+    if "like" not in table:
+        return table
+    base = _read(table.pop("like"))
+    return (_without(LENGTH, base) if LENGTH & table.keys() else base) | table
 
 
-def _cosine(progress: float) -> float:
-    return 0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))
+def _without(keys: Collection[str], table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
 
 
-def _flip(images: Tensor, background: float, generator: torch.Generator) -> Tensor:
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
-    return torch.where(chosen, images.flip(-1), images)
+def _set(table: dict[str, Any], key: str, value: Any, recipe: str) -> None:
+    """Give a dotted key another value."""
+    *path, last = key.split(".")
+    for part in path:
+        inner = table.get(part, {})
+        if not isinstance(inner, dict):
+            raise OptionError(f"recipe {recipe}: {part} is not a table, so that there is no {key}")
+        table[part] = table = dict(inner)
+    table[last] = value
 
 
-def _shift(images: Tensor, background: float, generator: torch.Generator, pixels: int) -> Tensor:
-    n, c, h, w = images.shape
-    padded = nn.functional.pad(images, [pixels] * 4, value=background)
-    offsets = torch.randint(2 * pixels + 1, (2, n, 1), generator=generator, device=images.device)
-    rows = (offsets[0] + torch.arange(h, device=images.device)).view(n, 1, h, 1)
-    columns = (offsets[1] + torch.arange(w, device=images.device)).view(n, 1, 1, w)
-    picture = torch.arange(n, device=images.device).view(n, 1, 1, 1)
-    return padded[picture, torch.arange(c, device=images.device).view(1, c, 1, 1), rows, columns]
+def check(
+    operation: str,
+    what: str,
+    stated: Stated,
+    kinds: Mapping[str, Callable[..., Any]],
+    *,
+    given: Collection[str] = (),
+    besides: Collection[str] = (),
+) -> None:
+    """Raise unless a stated thing is of a known kind and has the arguments that this takes.
+
+    Args:
+        operation: for the message.
+        what: likewise.
+        stated: its name and arguments.
+        kinds: what there is, by name.
+        given: arguments that come from elsewhere.
+        besides: arguments that are for somebody else.
+    """
+    if not isinstance(stated, dict) or "name" not in stated:
+        raise OptionError(f"{operation}: got {what}={stated!r}; it is a table with a name and arguments")
+    name = stated["name"]
+    if name not in kinds:
+        raise unknown(operation, what, str(name), kinds)
+    taken = {key: parameter for key, parameter in inspect.signature(kinds[name]).parameters.items() if key not in given}
+    this = f"{operation}: {what} {name}".rstrip()
+    for key in stated.keys() - {"name", *besides} - taken.keys():
+        raise OptionError(f"{this} takes no {key!r}: {suggestion(key, taken)}")
+    missing = [key for key, one in taken.items() if one.default is one.empty and key not in stated]
+    if missing:
+        raise OptionError(f"{this} needs {', '.join(missing)}")
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {"constant": lambda progress: 1.0, "cosine": _cosine}
-AUGMENTATIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
-    "flip": _flip,
-    "shift": partial(_shift, pixels=2),
-}
+def make(
+    kinds: Mapping[str, Callable[..., Any]],
+    stated: Stated,
+    *arguments: Any,
+    besides: Collection[str] = (),
+    **given: Any,
+) -> Any:
+    """The stated thing itself.
+
+    Raises:
+        OptionError: an argument has a value that it cannot have.
+    """
+    own = {key: value for key, value in stated.items() if key not in ("name", *besides)}
+    try:
+        return kinds[stated["name"]](*arguments, **own, **given)
+    except CnnzooError:
+        raise
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in own.items())
+        raise OptionError(f"train: {stated['name']} cannot be made with {shown}: {error}") from None

@@ -1,0 +1,176 @@
+"""How training pictures are changed at random.
+
+A recipe states at most one crop, which gives pictures of any size the network's, and then other changes. What has
+files is cropped picture by picture where they are read, by torchvision. Everything else is done to whole batches on
+the training device, since that is far less work than one picture after the other; every picture still has random
+numbers of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnnzoo.errors import OptionError
+from cnnzoo.recipes.world import World
+
+
+class Chance:
+    """Random numbers for the pictures of a batch, of which each process takes those of its own.
+
+    All processes draw the same ones, so that it makes no difference how many there are.
+
+    Args:
+        generator: the same in every process.
+        total: pictures in the batches of all processes together.
+        world: the processes.
+    """
+
+    def __init__(self, generator: torch.Generator, total: int, world: World) -> None:
+        self.generator, self.total, self.world = generator, total, world
+
+    def uniform(self, *shape: int) -> Tensor:
+        """From 0 to 1, (pictures, *shape)."""
+        return self._mine(torch.rand, (self.total, *shape))
+
+    def normal(self, *shape: int) -> Tensor:
+        """With mean 0 and standard deviation 1, (pictures, *shape)."""
+        return self._mine(torch.randn, (self.total, *shape))
+
+    def integers(self, high: int) -> Tensor:
+        """From 0 to high - 1, (pictures,)."""
+        return self._mine(partial(torch.randint, high), (self.total,))
+
+    def _mine(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        return self.world.mine(draw(shape, generator=self.generator, device=self.generator.device))
+
+
+class Augmentation(Protocol):
+    """Changes images (N, C, H, W): in float from 0 (black) to 1 if it is one of colours, else in uint8."""
+
+    of_colors: ClassVar[bool]
+
+    def __call__(self, images: Tensor, chance: Chance) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Half of the pictures are mirrored, left to right."""
+
+    of_colors: ClassVar[bool] = False
+
+    def __call__(self, images: Tensor, chance: Chance) -> Tensor:
+        return torch.where(chance.uniform(1, 1, 1) < 0.5, images.flip(-1), images)
+
+
+@dataclass(frozen=True)
+class PrincipalColors:
+    """Adds to each picture's colours multiples of ImageNet's principal components.
+
+    Krizhevsky et al. 2012, section 4.1. The components are those that Facebook's `fb.resnet.torch` (2016) and many
+    after it use, for colours from 0 to 1; the paper prints none.
+
+    Attributes:
+        std: standard deviation of the multiples.
+    """
+
+    std: float = 0.1
+    of_colors: ClassVar[bool] = True
+
+    def __call__(self, images: Tensor, chance: Chance) -> Tensor:
+        if images.shape[1] != 3:
+            raise OptionError(f"principal_colors: got pictures of {images.shape[1]} channels; it is for colours, of 3")
+        scaled = torch.tensor(COMPONENTS) * torch.tensor(VALUES)  # (channels, components)
+        shift = self.std * chance.normal(3) @ scaled.T.to(images.device)
+        return images + shift[:, :, None, None]
+
+
+VALUES = (0.2175, 0.0188, 0.0045)
+COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"flip": Flip, "principal_colors": PrincipalColors}
+
+
+Frame = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A part of the picture at a random place.
+
+    Attributes:
+        size: height and width of the part; by default that of test pictures.
+        padding: black pixels added on each side first.
+        resize: pixels that the shorter side is resized to before: a number, or `[least, most]` for a size that is
+            drawn anew for each picture (of files only). None takes the picture as it is.
+        square: whether only the middle square of the resized picture is used (of files only).
+    """
+
+    size: int | None = None
+    padding: int = 0
+    resize: int | Sequence[int] | None = None
+    square: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.resize is None or isinstance(self.resize, int) or len(self.resize) == 2):
+            raise OptionError(f"crop: got resize={self.resize!r}; it is a number of pixels, or the least and the most")
+
+    def steps(self, frame: Frame) -> list[Any]:
+        """As torchvision transforms of one PIL picture."""
+        from torchvision.transforms import v2
+
+        steps: list[Any] = []
+        if isinstance(self.resize, int):
+            steps.append(v2.Resize(self.resize))
+            steps += [v2.CenterCrop(self.resize)] if self.square else []
+        elif self.resize is not None:
+            least, most = self.resize
+            steps.append(v2.RandomResize(least, most + 1))
+        return [*steps, v2.RandomCrop(self.size or frame, padding=self.padding or None, pad_if_needed=True)]
+
+    def resized(self, frame: Frame) -> Frame:
+        """What pictures in memory are resized to before they are cropped."""
+        if self.square or not (self.resize is None or isinstance(self.resize, int)):
+            raise OptionError(
+                "crop: square= and a range of resize= are for pictures in files; those in memory have one size"
+            )
+        return frame if self.resize is None else (self.resize, self.resize)
+
+    def batch(self, images: Tensor, frame: Frame, chance: Chance) -> Tensor:
+        """The same for images (N, C, H, W)."""
+        height, width = (self.size, self.size) if self.size else frame
+        padded = F.pad(images, [self.padding] * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every crop that there is, as a view
+        rows, columns = (chance.integers(places) for places in windows.shape[2:4])
+        return windows[torch.arange(len(images), device=images.device), :, rows, columns]
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A part of the picture of random area and shape, resized (Szegedy et al. 2014, section 6); of files only.
+
+    Attributes:
+        size: height and width that it is resized to; by default that of test pictures.
+        scale: least and largest share of the picture's area.
+        ratio: least and largest width over height.
+    """
+
+    size: int | None = None
+    scale: Sequence[float] = (0.08, 1.0)
+    ratio: Sequence[float] = (3 / 4, 4 / 3)
+
+    def steps(self, frame: Frame) -> list[Any]:
+        """As torchvision transforms of one PIL picture."""
+        from torchvision.transforms import v2
+
+        (least, most), (narrowest, widest) = self.scale, self.ratio
+        return [v2.RandomResizedCrop(self.size or frame, scale=(least, most), ratio=(narrowest, widest))]
+
+
+Crop = RandomCrop | RandomResizedCrop
+CROPS: dict[str, Callable[..., Crop]] = {"random": RandomCrop, "random_resized": RandomResizedCrop}

@@ -1,0 +1,135 @@
+"""Measuring a network on a test set."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cnnzoo.data.captchas import helpers
+from cnnzoo.data.images import ImageSet, PictureFiles
+from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.recipes.batches import Asked, Read, served
+from cnnzoo.recipes.objective import by_position, right
+from cnnzoo.recipes.world import World
+
+Views = Literal["middle", "ten"]
+"""Of each picture the middle, or four corners and the middle, each also mirrored, whose probabilities are averaged."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a test set says of a network: shares of it, but for the loss.
+
+    Attributes:
+        loss: the mean of the criterion.
+        accuracy: pictures with the highest score at their label; where there are several positions, at all of them.
+        top5: pictures with their label among the five highest scores, where there are at least a hundred classes.
+        characters: positions that are right, where there are several.
+    """
+
+    loss: float
+    accuracy: float
+    top5: float | None = None
+    characters: float | None = None
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module,
+    split: ImageSet | PictureFiles,
+    preprocessing: Preprocessing,
+    criterion: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+    *,
+    views: Views = "middle",
+    batch_size: int = 256,
+    world: World | None = None,
+    workers: int | None = None,
+) -> Measures:
+    """Measure a network on a test set, in evaluation mode and in the precision of its weights.
+
+    Args:
+        network: on the world's device; it is left in evaluation mode.
+        split: the test pictures; every process takes its part of them.
+        preprocessing: what becomes of a picture.
+        criterion: scores and labels to a mean loss.
+        views: what the network sees of each picture.
+        batch_size: pictures in a batch.
+        world: the processes; by default this one on the CPU.
+        workers: processes that read files, by default one less than there are processors.
+    """
+    world = world or World()
+    network.eval()
+    sums = torch.zeros(4, dtype=torch.float64, device=world.device)
+    for inputs, labels in _batches(split, preprocessing, views, batch_size, world, workers):
+        scores = _scores(network, inputs)
+        found, expected = by_position(scores, labels)
+        top5 = (found.topk(min(5, found.shape[2])).indices == expected.unsqueeze(2)).any(2)
+        loss = criterion(scores, labels) * len(labels)
+        counts = (right(scores, labels).sum(), top5.sum(), (found.argmax(2) == expected).sum())
+        sums += torch.stack([loss, *(count.to(loss) for count in counts)])
+    loss, hits, top5, characters = (world.sum(sums) / len(split)).tolist()
+    positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
+    return Measures(
+        loss=loss,
+        accuracy=hits,
+        top5=top5 if positions == 1 and len(split.classes) >= 100 else None,
+        characters=characters / positions if positions > 1 else None,
+    )
+
+
+def _scores(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Scores (N, K) of inputs (N, C, H, W); of several views (N, V, C, H, W) the logarithm of the mean probability."""
+    if inputs.ndim == 4:
+        return network(inputs).float()
+    scores = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
+    return scores.softmax(2).mean(1).clamp_min(1e-30).log()
+
+
+def _batches(
+    split: ImageSet | PictureFiles,
+    preprocessing: Preprocessing,
+    views: Views,
+    size: int,
+    world: World,
+    workers: int | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's inputs and labels, in order."""
+    from torch.utils.data import DataLoader
+    from torchvision.transforms import v2
+
+    frame = _framing(preprocessing, views)
+    finish = v2.Compose([*preprocessing.scaling(), *preprocessing.normalizing()])
+    rows = range(world.rank, len(split), world.size)
+    if isinstance(split, ImageSet):
+        read = v2.Compose([*frame, v2.ToPureTensor()])
+        for start in range(0, len(rows), size):
+            chosen = torch.tensor(rows[start : start + size])
+            yield finish(read(split.images[chosen].to(world.device))), split.labels[chosen].to(world.device)
+        return
+    asked = [Asked(split.paths[row], split.labels[row]) for row in rows]
+    workers = helpers() if workers is None else workers
+    data = DataLoader(
+        Read(frame),  # pyright: ignore[reportArgumentType]
+        batch_sampler=[asked[start : start + size] for start in range(0, len(asked), size)],
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    for images, labels in served(data):
+        yield finish(images.to(world.device)), labels.to(world.device)
+
+
+def _framing(preprocessing: Preprocessing, views: Views) -> list[Any]:
+    """A picture to the images (C, H, W) that the network sees of it; to ten of them (10, C, H, W)."""
+    from torchvision.transforms import InterpolationMode, v2
+
+    if views == "middle":
+        return preprocessing.framing()
+    mode = InterpolationMode(preprocessing.interpolation)
+    resized = v2.Resize(preprocessing.resize or preprocessing.frame, mode, antialias=True)
+    return [*preprocessing.framing([resized, v2.TenCrop(preprocessing.frame)]), _stacked]
+
+
+def _stacked(views: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack(views, -4)

@@ -1,0 +1,98 @@
+"""What is kept of a finished run: the evidence for what its recipe reaches."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cnnzoo
+from cnnzoo.checkpoints.files import plain, replacing
+from cnnzoo.errors import DataError
+from cnnzoo.recipes.recipe import Recipe
+from cnnzoo.recipes.state import Epoch
+from cnnzoo.recipes.world import World
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run, as `result.json` has it.
+
+    Attributes:
+        recipe: its name.
+        stated: everything that the recipe stated, changes included.
+        seed: of weights, order and augmentation.
+        pictures: training and test pictures.
+        epochs: what every epoch came to.
+        command: that does the same again.
+        hardware: processors and how many processes used them.
+        versions: of cnnzoo and torch.
+        date: of the end, UTC.
+    """
+
+    recipe: str
+    stated: dict[str, Any]
+    seed: int
+    pictures: dict[str, int]
+    epochs: list[Epoch]
+    command: str
+    hardware: str
+    versions: dict[str, str]
+    date: str
+
+    def write(self, path: Path) -> None:
+        """As JSON; the file appears whole or not at all."""
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(plain(asdict(self)), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Result":
+        """What `write` wrote.
+
+        Raises:
+            DataError: the file holds something else.
+        """
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            return cls(**found | {"epochs": [Epoch(**epoch) for epoch in found["epochs"]]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"result: {path} is not the result of a training run: {error}") from None
+
+
+def result(
+    recipe: Recipe, seed: int, pictures: Mapping[str, int], epochs: list[Epoch], command: str, world: World
+) -> Result:
+    """The result of a run that has ended here and now."""
+    return Result(
+        recipe=recipe.name,
+        stated=recipe.stated,
+        seed=seed,
+        pictures=dict(pictures),
+        epochs=epochs,
+        command=command,
+        hardware=hardware(world),
+        versions={"cnnzoo": cnnzoo.__version__, "torch": torch.__version__},
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def hardware(world: World) -> str:
+    """Processors, as their makers call them, and how many of them a run uses."""
+    if world.device.type == "cuda":
+        return f"{world.size} x {torch.cuda.get_device_name(world.device)}"
+    threads, processes = torch.get_num_threads(), f", {world.size} processes" if world.size > 1 else ""
+    return f"{processor()}, {threads} thread{'s' * (threads > 1)}{processes}"
+
+
+def processor() -> str:
+    """The processor's model name; what Python knows of it is no more than the architecture on Linux."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())

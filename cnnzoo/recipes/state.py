@@ -1,0 +1,111 @@
+"""What a training run keeps, so that it can go on after it was killed."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnzoo.checkpoints.files import replacing
+from cnnzoo.errors import CheckpointError
+from cnnzoo.recipes.recipe import Recipe
+from cnnzoo.recipes.world import World
+
+FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last"}
+"""Fields of a recipe that may change from one call to the next: its length, what is said of it, and how it runs."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training set came to; losses are means, accuracies shares, times seconds."""
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    test_top5: float | None
+    test_characters: float | None
+    seconds: float
+
+
+@dataclass
+class State:
+    """The state of a run after an epoch: weights, optimiser, and the epochs so far."""
+
+    path: Path
+    recipe: Recipe
+    seed: int
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for a run to go on."""
+        stated = self.recipe.stated | {"seed": self.seed}
+        return {key: value for key, value in stated.items() if key not in FREE}
+
+    def save(self, epochs: list[Epoch]) -> None:
+        """Write the state aside, then rename it over the last one.
+
+        Raises:
+            CheckpointError: it could not be written; the last one is intact.
+        """
+        state = {
+            "identity": self.identity,
+            "epochs": [asdict(epoch) for epoch in epochs],
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        try:
+            with replacing(self.path) as aside:
+                torch.save(state, aside)
+        except (OSError, RuntimeError) as error:  # torch's own writer does not raise OSErrors
+            kept = f"that of epoch {len(epochs) - 1} is intact" if self.path.exists() else "there is none yet"
+            raise CheckpointError(
+                f"train: the checkpoint {self.path} could not be written ({_first_line(error)}); {kept}: make room on "
+                "the disk and run the same command again"
+            ) from None
+
+    def load(self, world: World) -> list[Epoch]:
+        """Bring network and optimiser to the saved state, if there is one; only the first process reads it.
+
+        Raises:
+            CheckpointError: the file is of another run, or no checkpoint.
+        """
+        state = world.agreed(self._read() if world.is_first else None)
+        if isinstance(state, str):
+            raise CheckpointError(state)
+        if state is None:
+            return []
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return [Epoch(**epoch) for epoch in state["epochs"]]
+
+    def _read(self) -> dict[str, Any] | str | None:
+        """What was saved, what is wrong with it, or None."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity, known = state["identity"], {one.name for one in fields(Epoch)}
+            if any(epoch.keys() != known for epoch in state["epochs"]):
+                raise ValueError("another version of cnnzoo wrote it")
+        except Exception as error:
+            said = f"{type(error).__name__}: {_first_line(error)}"
+            return f"train: {self.path} is not a training checkpoint ({said}); delete it to start afresh"
+        changed = [
+            f"{key} {identity.get(key)} there, {new} here"
+            for key, new in self.identity.items()
+            if identity.get(key) != new
+        ]
+        if changed:
+            return f"train: {self.path} is of another run ({'; '.join(changed)}); choose another --out"
+        return state
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,102 @@
+"""The processes that train together: one, or as many as torchrun starts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from cnnzoo.errors import OptionError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together; by default it is alone.
+
+    Attributes:
+        device: where it trains.
+        rank: its number, from 0.
+        size: how many there are.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that reads checkpoints, writes files and shows progress."""
+        return self.rank == 0
+
+    def mine(self, rows: Any) -> Any:
+        """Of a batch's rows every `size`-th, which are this process's; where there are too few, the first.
+
+        A process without rows takes part with weight 0, since the others wait for its gradients.
+        """
+        return rows[self.rank :: self.size] if self.rank < len(rows) else rows[:1]
+
+    def counts(self, rows: int) -> tuple[int, float]:
+        """How many rows of a batch are this process's, and the weight of its mean in the mean over processes."""
+        mine = len(range(self.rank, rows, self.size))
+        return mine, mine * self.size / rows
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, with gradients that are means over all processes."""
+        if self.size == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module, [self.device] if self.device.type == "cuda" else None)
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            distributed.all_reduce(numbers)
+        return numbers
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's running statistics, which are the ones that it keeps."""
+        for buffer in module.buffers() if self.size > 1 else ():
+            distributed.broadcast(buffer, 0)
+
+    def agreed(self, value: T) -> T:
+        """What the first process has."""
+        if self.size == 1:
+            return value
+        shared = [value]
+        distributed.broadcast_object_list(shared, device=self.device)
+        return shared[0]
+
+
+@contextmanager
+def joined(device: torch.device | str | None = None) -> Iterator[World]:
+    """The world that torchrun has set up for this process, or this process alone.
+
+    Args:
+        device: `cpu` or `cuda`; by default CUDA where there is one. Under torchrun each process takes a GPU of its own.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    asked = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if asked.partition(":")[0] not in ("cpu", "cuda") or ("cuda" in asked and not torch.cuda.is_available()):
+        there = "cpu and cuda" if torch.cuda.is_available() else "cpu alone, since torch finds no GPU"
+        raise OptionError(f"train: got device={asked!r}; there is {there}")
+    kind = torch.device(asked)
+    if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield World(kind)
+        return
+    if kind.type == "cuda":
+        kind = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(kind)
+    ours = not distributed.is_initialized()
+    if ours:
+        distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+    try:
+        yield World(kind, distributed.get_rank(), distributed.get_world_size())
+    finally:
+        if ours:
+            distributed.destroy_process_group()
