@@ -32,7 +32,7 @@ def saved(tmp_path: Path) -> Path:
 def test_bundled_weights(name: str, checkpoint) -> None:
     resource = files("cnnzoo.checkpoints.bundled").joinpath(checkpoint.file)
     content = resource.read_bytes()
-    assert len(content) <= 300_000
+    assert len(content) <= 1_000_000
     assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
     assert checkpoint.license
     assert checkpoint.data
@@ -42,7 +42,8 @@ def test_bundled_weights(name: str, checkpoint) -> None:
     model = cnnzoo.load_pretrained(cnnzoo.spec(name).name, checkpoint=checkpoint.tag)
     assert not model.training
     assert model.checkpoint == checkpoint
-    assert len(checkpoint.classes) == model.num_classes
+    reads = isinstance(model, cnnzoo.CaptchaCNN)  # whose scores are characters at positions
+    assert len(checkpoint.classes) == (0 if reads else model.num_classes)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 

@@ -1,8 +1,8 @@
 """CAPTCHAs that the `captcha` package draws: an endless sequence, each picture of which follows from seed and number.
 
 The package draws from the operating system's randomness; here it is given a generator with a seed. A picture costs
-some two milliseconds, so that all but a few are drawn by processes of their own, ahead of their use. These import
-neither torch nor anything else of cnnzoo.
+some two milliseconds, so that all but a few are drawn by processes of their own, ahead of their use. They do without
+torch: nothing in this file imports it but the functions that give tensors.
 """
 
 import io
@@ -54,7 +54,7 @@ class Captcha:
     def draw(self, split: str, number: int) -> tuple[str, "Image"]:
         """The text and the picture of that number in the sequence of a split.
 
-        The text is the same everywhere; the pixels are as long as Pillow and FreeType draw alike.
+        The text is the same everywhere; the pixels are as long as Pillow and FreeType draw alike. One thread at a time.
 
         Raises:
             DataError: the `captcha` package is not installed, or takes its random numbers from elsewhere.

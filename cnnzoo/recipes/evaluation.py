@@ -50,19 +50,20 @@ def evaluate(
     """Measure a network on a test set, in evaluation mode and in the precision of its weights.
 
     Args:
-        network: on the world's device; it is left in evaluation mode.
+        network: it is left in evaluation mode.
         split: the test pictures; every process takes its part of them.
         preprocessing: what becomes of a picture.
         criterion: scores and labels to a mean loss.
         views: what the network sees of each picture.
-        batch_size: pictures in a batch.
-        world: the processes; by default this one on the CPU.
+        batch_size: of what the network sees at once.
+        world: the processes, on the network's device; by default this one.
         workers: processes that read files, by default one less than there are processors.
     """
-    world = world or World()
+    world = world or World(next((one.device for one in network.parameters()), torch.device("cpu")))
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
-    for inputs, labels in _batches(split, preprocessing, views, batch_size, world, workers):
+    pictures = batch_size if views == "middle" else max(1, batch_size // 10)
+    for inputs, labels in _batches(split, preprocessing, views, pictures, world, workers):
         scores = _scores(network, inputs)
         found, expected = by_position(scores, labels)
         top5 = (found.topk(min(5, found.shape[2])).indices == expected.unsqueeze(2)).any(2)
