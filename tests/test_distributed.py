@@ -63,6 +63,7 @@ def killed(tmp_path: Path) -> int:
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+@pytest.mark.slow
 def test_two_processes_are_killed_go_on_and_equal_one(tmp_path: Path, killed: int) -> None:
     assert killed >= 1
     out, epochs = tmp_path / "two", killed + 2
