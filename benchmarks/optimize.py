@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import cnnzoo
+from cnnzoo.deploy.backends import openvino_core
 from benchmarks.harness import (
     Comparison,
     Report,
@@ -110,14 +111,12 @@ def in_onnxruntime(onnx: bytes, images: Tensor) -> Callable[[], object]:
 
 def in_openvino(onnx: bytes, images: Tensor) -> Callable[[], object]:
     """With torch's number of threads, for latency, in single precision: its own choice would be a half."""
-    import openvino
-
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    core = openvino.Core()
+    core = openvino_core()
     request = core.compile_model(core.read_model(onnx), "CPU", settings).create_infer_request()
     return lambda: torch.from_numpy(request.infer([images.numpy()], share_inputs=True)[0])
 

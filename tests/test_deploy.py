@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -367,6 +369,28 @@ def test_inductor_computes_the_same() -> None:
         with torch.inference_mode():
             assert deviation(model(images), fast(images)) < 1e-4
         assert torch.equal(pickle.loads(pickle.dumps(fast))(images), fast(images))
+
+
+SIGNALLED = """
+import faulthandler, signal, threading
+import torch
+from cnnzoo.deploy.backends import OpenVINO
+
+faulthandler.enable()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+images = torch.zeros(1, 3, 8, 8)
+held = [OpenVINO(torch.nn.Conv2d(3, 4, 3).eval(), images)]
+held[0](images)
+other = threading.Thread(target=held.clear)
+other.start()
+other.join()
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_another_thread_let_go_of_openvino() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])

@@ -1,6 +1,7 @@
 """What runs a network for inference: torch itself, its compiler, CUDA graphs, ONNX Runtime and OpenVINO."""
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -159,6 +160,19 @@ class OnnxRuntime(Backend):
         return onnx_runner(self.onnx)
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's own, one for the whole process.
+
+    OpenVINO lends the thread that compiles first a stack for signals, and unmaps it with the last core; where another
+    thread lets go of that, the next signal with a handler, such as an interrupt or the end of a child process, is a
+    segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVINO(Backend):
     """OpenVINO on the CPU, for one batch size."""
 
@@ -173,9 +187,7 @@ class OpenVINO(Backend):
         self.onnx = onnx_bytes(model, images)
 
     def prepare(self) -> Run:
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         model = core.read_model(self.onnx)
         model.reshape(list(self.shape))
         settings = {
