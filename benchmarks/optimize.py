@@ -10,7 +10,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import cnnzoo
-from cnnzoo.deploy.backends import openvino_core
 from benchmarks.harness import (
     Comparison,
     Report,
@@ -23,6 +22,7 @@ from benchmarks.harness import (
     synchronizer,
 )
 from benchmarks.peers import models, same_network
+from cnnzoo.deploy.backends import openvino_core
 
 NETWORKS = ("resnet18", "resnet50", "googlenet", "inception_v3", "vgg11", "alexnet")
 OURS = "cnnzoo.optimize"
