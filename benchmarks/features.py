@@ -6,7 +6,8 @@
 - `save_features` is all of it: listing the folder, hashing the weights, starting the workers, and the table on disk.
 
 On a GPU the workers decode while it computes. On a CPU they need the cores that the network computes on, so that what
-decoding takes cannot be hidden, only kept from making the network wait.
+decoding takes cannot be hidden; what makes up for it there is that `save_features` hands the network pictures whose
+channels lie side by side. `forward alone, channels last` is the network on such pictures.
 """
 
 import itertools
@@ -65,6 +66,7 @@ def features(
         model.eval().to(device, getattr(torch, dtype))
         extractor = cnnzoo.features(model, LAYERS[name])
         in_memory = images.to(device, getattr(torch, dtype)).split(batch)
+        side_by_side = tuple(one.contiguous(memory_format=torch.channels_last) for one in in_memory)
         options = {"batch_size": batch, "workers": workers, "transforms": prepare, "progress": False}
         like = images.new_empty(0).to(in_memory[0])
         whole(model, folder, table, LAYERS[name], **options)
@@ -74,6 +76,7 @@ def features(
             raise click.ClickException("the table does not hold the features that the loop computes")
         candidates = {
             "forward alone": partial(forward, extractor, in_memory, -(-count // batch)),
+            "forward alone, channels last": partial(forward, extractor, side_by_side, -(-count // batch)),
             "plain loop": partial(plain_loop, extractor, folder, prepare, batch, like),
             "save_features": partial(whole, model, folder, table, LAYERS[name], **options),
         }

@@ -72,8 +72,9 @@ class Work:
                     display.say(f"left out: {why}")
                 skipped |= batch.unread
                 if len(batch.images):
-                    images = batch.images.to(empty.device, non_blocking=True).to(empty.dtype)
-                    rows.append(self.extractor(images))
+                    images = batch.images.to(empty.device, non_blocking=True)
+                    # Convolutions are faster where the channels of a pixel lie side by side.
+                    rows.append(self.extractor(images.to(empty.dtype, memory_format=torch.channels_last)))
                 number = batch.numbers.start // self.parts.size
                 if batch.numbers.stop == self.parts.span(number).stop:
                     write(partial(self.parts.write, number, torch.cat(rows), skipped))
