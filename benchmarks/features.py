@@ -38,7 +38,7 @@ DISTINCT = 256
 
 @click.command()
 @click.option("--model", "name", type=click.Choice(list(LAYERS)), default="resnet50", show_default=True)
-@click.option("--pictures", type=click.IntRange(min=1), help="By default 256 on a CPU, 16384 on a GPU.")
+@click.option("--pictures", type=click.IntRange(min=1), help="By default 128 on a CPU, 16384 on a GPU.")
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Pictures at a time.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode; by default what is the default.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
@@ -56,7 +56,7 @@ def features(
     report: Report,
 ) -> None:
     """Extracting the features of a folder."""
-    count = pictures or {"cpu": 256, "cuda": 16384}[device]
+    count = pictures or {"cpu": 128, "cuda": 16384}[device]
     model, prepare = cnnzoo.create(name, seed=0), checkpoints(name)[0].transforms()
     with TemporaryDirectory() as place:
         folder, table = Path(place, "pictures"), Path(place, "table.safetensors")
