@@ -8,11 +8,14 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/cnnzoo demo
 
+# A process for each of up to four processors, with one thread: most tests are too small to share out.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check

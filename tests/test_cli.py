@@ -246,6 +246,13 @@ def test_captchas_are_drawn_trained_on_and_read(tmp_path: Path) -> None:
     assert guess["share"] == pytest.approx(shares.prod().item())
 
 
+def test_a_captcha_is_read(tmp_path: Path) -> None:
+    text, picture = Captcha().draw("test", 0)
+    picture.save(tmp_path / "captcha.png")
+    (result,) = json.loads(fine("predict", tmp_path / "captcha.png", "--model", "captcha_cnn_small", "--json"))
+    assert [guess["label"] for guess in result["classes"]] == [text]
+
+
 def test_demo(tmp_path: Path) -> None:
     text = fine("demo", "--out", tmp_path / "maps.png")
     assert "10 of 10 right" in text

@@ -12,6 +12,7 @@ import torch
 import cnnzoo
 from cnnzoo.checkpoints.files import read_weights, write_weights
 from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
 from cnnzoo.recipes.recipe import list_recipes
 
@@ -56,6 +57,14 @@ def test_bundled_lenet5_classifies_the_ten_pictures(classic: bool) -> None:
     said = [model.checkpoint.classes[i] for i in scores.argmax(1).tolist()]
     assert [sample.label for sample in shown] == list(model.checkpoint.classes)
     assert sum(a == sample.label for a, sample in zip(said, shown, strict=True)) >= 9
+
+
+def test_bundled_reader_reads_what_it_never_saw() -> None:
+    model = cnnzoo.load_pretrained("captcha_cnn_small")
+    prepare = model.checkpoint.transforms()
+    texts, pictures = zip(*(Captcha(seed=1).draw("test", number) for number in range(100)), strict=True)
+    read = model.decode(model(torch.stack([prepare(picture) for picture in pictures])))
+    assert sum(a == b for a, b in zip(read, texts, strict=True)) >= 93
 
 
 def test_classic_pictures_are_normalised_as_the_paper_says() -> None:
