@@ -22,6 +22,7 @@ def draw(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> No
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with rc_context({"svg.hashsalt": "cnnzoo", "svg.fonttype": "none"}):  # the same file from the same numbers
         figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -33,6 +34,8 @@ def draw(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> No
             accuracies.plot(at, [one.test_accuracy for one in epochs], color=color)
         losses.set(xlabel="epoch", ylabel="training loss")
         accuracies.set(xlabel="epoch", ylabel="accuracy: test, training (dotted)")
+        for axes in (losses, accuracies):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(runs) > 1:
             losses.legend(frameon=False)
         figure.suptitle(title)
