@@ -361,7 +361,7 @@ def test_captcha_is_right_where_all_characters_are() -> None:
     fixed = nn.Sequential()
     fixed.forward = lambda inputs: scores
     captchas = ImageSet(torch.zeros(3, 3, 100, 180, dtype=torch.uint8), labels, tuple("0123456789"))
-    measures = evaluate(fixed, captchas, CAPTCHA.preprocessing, CrossEntropy())
+    measures = evaluate(fixed, captchas, CAPTCHA.preprocessing)
     assert measures.accuracy == pytest.approx(accuracy.captcha)
     assert measures.characters == pytest.approx(accuracy.character)
     assert measures.top5 is None

@@ -11,7 +11,7 @@ from cnnzoo.data.captchas import helpers
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.recipes.batches import Asked, Read, served
-from cnnzoo.recipes.objective import by_position, right
+from cnnzoo.recipes.objective import CrossEntropy, by_position, right
 from cnnzoo.recipes.world import World
 
 Views = Literal["middle", "ten"]
@@ -40,7 +40,7 @@ def evaluate(
     network: nn.Module,
     split: ImageSet | PictureFiles,
     preprocessing: Preprocessing,
-    criterion: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+    criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
     *,
     views: Views = "middle",
     batch_size: int = 256,
@@ -53,13 +53,14 @@ def evaluate(
         network: it is left in evaluation mode.
         split: the test pictures; every process takes its part of them.
         preprocessing: what becomes of a picture.
-        criterion: scores and labels to a mean loss.
+        criterion: scores and labels to a mean loss; by default the cross-entropy.
         views: what the network sees of each picture.
         batch_size: of what the network sees at once.
         world: the processes, on the network's device; by default this one.
         workers: processes that read files, by default one less than there are processors.
     """
     world = world or World(next((one.device for one in network.parameters()), torch.device("cpu")))
+    criterion = criterion or CrossEntropy()
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
     pictures = batch_size if views == "middle" else max(1, batch_size // 10)
