@@ -166,7 +166,8 @@ def test_channels_last(variant: Variant) -> None:
     images = variant.images(model)
     expected = model(images)
     scores = model.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    assert (scores - expected).norm() <= 1e-3 * expected.norm()
+    # Other kernels round differently, and hundreds of layers amplify that; maps read in a wrong order are far off.
+    assert (scores - expected).norm() <= 5e-3 * expected.norm()
 
 
 @pytest.mark.thorough
