@@ -1,17 +1,15 @@
 """Where a measurement was made."""
 
 import platform
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 
 import cnnzoo
-from cnnzoo.recipes.results import processor
+from cnnzoo.recipes.results import cpuinfo, processor
 
 PACKAGES = ("torch", "torchvision", "timm", "torchinfo", "onnxruntime", "openvino")
 
@@ -45,9 +43,8 @@ class Environment:
 def clock(device: str) -> int | None:
     """The clock of a device in MHz at this moment, of a GPU its multiprocessors'; None where it cannot be read."""
     if device == "cpu":
-        info = Path("/proc/cpuinfo")
-        found = re.search(r"^cpu MHz\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.is_file() else None
-        return round(float(found[1])) if found else None
+        stated = cpuinfo("cpu MHz")
+        return round(float(stated)) if stated else None
     try:
         return torch.cuda.clock_rate()
     except Exception:  # it takes a package of NVIDIA's, which raises its own errors; the clock is only a remark

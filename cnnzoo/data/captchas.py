@@ -7,7 +7,6 @@ torch: nothing in this file imports it but the functions that give tensors.
 
 import io
 import json
-import os
 import random
 import weakref
 import zipfile
@@ -19,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnzoo.data.processors import helpers
 from cnnzoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -127,12 +127,6 @@ class DrawnCaptchas:
                 images[len(texts)] = image.permute(2, 0, 1)
                 texts.append(text)
         return _image_set(self.captcha, images, texts)
-
-
-def helpers() -> int:
-    """How many processes can work beside this one and those that train with it."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
 
 
 def _draw(captcha: Captcha, split: str, numbers: Sequence[int], encoded: bool) -> list[Drawing]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from cnnzoo.deploy.backends import Backend
 from cnnzoo.deploy.checking import Reference
-from cnnzoo.deploy.export import first_line
-from cnnzoo.errors import DeployError
+from cnnzoo.errors import DeployError, first_line
 from cnnzoo.tables import as_text, html_table, rich_table
 
 if TYPE_CHECKING:

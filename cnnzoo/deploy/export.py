@@ -13,7 +13,7 @@ from cnnzoo.checkpoints.files import replacing
 from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.deploy.fold import folded
 from cnnzoo.deploy.quantize import quantized
-from cnnzoo.errors import DeployError
+from cnnzoo.errors import DeployError, first_line
 
 WRITING = ("onnx", "onnxscript")
 """The packages that torch writes ONNX with."""
@@ -97,11 +97,6 @@ def onnx_runner(content: bytes) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(session.run(None, {"images": array})[0])
 
     return run
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
 def missing(*packages: str) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cnnzoo.data.pictures import open_picture
+from cnnzoo.data.processors import own_processors
 from cnnzoo.errors import DataError
 from cnnzoo.feature_tables.folder import PictureFolder
 
@@ -124,5 +125,4 @@ def _there(root: Path) -> bool:
 
 def own_share() -> int:
     """The workers that a process has by default, where torchrun started several of them on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return min(MOST_WORKERS, max(1, own_processors()))

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from cnnzoo.data.captchas import FreshCaptchas, helpers
+from cnnzoo.data.captchas import FreshCaptchas
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.data.processors import helpers
 from cnnzoo.errors import DataError, OptionError
 from cnnzoo.recipes.augmentation import Augmentation, Chance, Crop, RandomCrop
 from cnnzoo.recipes.world import World

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.data.captchas import helpers
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.data.processors import helpers
 from cnnzoo.recipes.batches import Asked, Read, served
 from cnnzoo.recipes.objective import CrossEntropy, by_position, right
 from cnnzoo.recipes.world import World

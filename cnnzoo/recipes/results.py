@@ -92,7 +92,11 @@ def hardware(world: World) -> str:
 
 def processor() -> str:
     """The processor's model name; what Python knows of it is no more than the architecture on Linux."""
+    return cpuinfo("model name") or platform.processor()
+
+
+def cpuinfo(entry: str) -> str:
+    """What Linux says of the first processor, such as its `model name`; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(entry)), "")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnzoo.checkpoints.files import replacing
-from cnnzoo.errors import CheckpointError
+from cnnzoo.errors import CheckpointError, first_line
 from cnnzoo.recipes.recipe import Recipe
 from cnnzoo.recipes.world import World
 
@@ -66,7 +66,7 @@ class State:
         except (OSError, RuntimeError) as error:  # torch's own writer does not raise OSErrors
             kept = f"that of epoch {len(epochs) - 1} is intact" if self.path.exists() else "there is none yet"
             raise CheckpointError(
-                f"train: the checkpoint {self.path} could not be written ({_first_line(error)}); {kept}: make room on "
+                f"train: the checkpoint {self.path} could not be written ({first_line(error)}); {kept}: make room on "
                 "the disk and run the same command again"
             ) from None
 
@@ -95,7 +95,7 @@ class State:
             if any(epoch.keys() != known for epoch in state["epochs"]):
                 raise ValueError("another version of cnnzoo wrote it")
         except Exception as error:
-            said = f"{type(error).__name__}: {_first_line(error)}"
+            said = f"{type(error).__name__}: {first_line(error)}"
             return f"train: {self.path} is not a training checkpoint ({said}); delete it to start afresh"
         changed = [
             f"{key} {identity.get(key)} there, {new} here"
@@ -105,7 +105,3 @@ class State:
         if changed:
             return f"train: {self.path} is of another run ({'; '.join(changed)}); choose another --out"
         return state
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
