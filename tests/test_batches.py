@@ -231,9 +231,11 @@ def test_fresh_pictures_in_every_epoch(size: int) -> None:
     expected = transforms.preprocessing.transforms()(sequence.images)
     for rank in range(size):
         world = World(rank=rank, size=size)
-        feed = loader(FreshCaptchas(10, DrawnCaptchas(captcha, "train")), transforms, world)
+        split = FreshCaptchas(10, DrawnCaptchas(captcha, "train"))
+        feed = loader(split, transforms, world)
         for epoch in (1, 2):
-            plan = Plan(10, 4, 0, epoch, world)
+            plan = Plan(10, 4, 0, epoch, world, last=epoch == 2)
             own = plan.order[:8][rank::size].tolist() + plan.order[8:][rank::size].tolist()
             found = torch.cat([batch.inputs for batch in feed.epoch(plan)])
             assert torch.equal(found, expected[[10 * (epoch - 1) + row for row in own]])
+            assert (split.begun is None) == plan.last  # what nobody will see is not drawn

@@ -54,6 +54,7 @@ class Plan:
         seed: of the order, with the epoch.
         epoch: counted from 1.
         world: the processes.
+        last: whether no epoch comes after it.
     """
 
     pictures: int
@@ -61,6 +62,7 @@ class Plan:
     seed: int
     epoch: int
     world: World
+    last: bool = False
 
     def __len__(self) -> int:
         return -(-self.pictures // self.batch_size)
@@ -169,8 +171,9 @@ class FreshLoader:
         """The batches of an epoch."""
         rows = self._mine(plan)
         pictures = self.split.take(plan.epoch, rows.tolist())
-        after = replace(plan, epoch=plan.epoch + 1)
-        self.split.begin(after.epoch, self._mine(after).tolist())
+        if not plan.last:
+            after = replace(plan, epoch=plan.epoch + 1)
+            self.split.begin(after.epoch, self._mine(after).tolist())
         places = torch.empty(plan.pictures, dtype=torch.long).index_copy_(0, rows, torch.arange(len(rows)))
         yield from MemoryLoader(pictures, self.transforms, self.world).epoch(plan, places)
 

@@ -154,7 +154,8 @@ class Session:
         """One pass over the training set, or what is left of the run, and a look at the test set."""
         number, started = len(self.epochs) + 1, time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + number * 1009 + self.world.rank)  # of dropout
-        plan = Plan(len(self.sets["train"]), self.recipe.batch_size, self.seed, number, self.world)
+        last = number == self.last_epoch
+        plan = Plan(len(self.sets["train"]), self.recipe.batch_size, self.seed, number, self.world, last)
         steps = min(len(plan), self.last_step - self.step)
         display.begin(number, steps)
         self.prepare(plan)
