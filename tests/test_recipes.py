@@ -52,6 +52,8 @@ def test_every_recipe_makes_its_loss_fall(name: str, tmp_path: Path, monkeypatch
     }
     if stated.data["name"] == "image_folder":  # of these networks, some have no normalisation, some pixels up to 255
         changes["optimizer.lr"] /= 200 if stated.preprocessing.std == 1 / 255 else 4
+    if stated.network == "cifar_resnet1202":  # its identity paths add up six hundred blocks
+        changes["optimizer.lr"] /= 20
     if "dropout" in cnnzoo.spec(stated.network).parameters:  # in a few steps it hides what they do
         changes["options.dropout"] = 0.0
     if takes_small_pictures(stated):
