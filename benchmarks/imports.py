@@ -45,7 +45,7 @@ def timed_by_itself(before: str, timed: str) -> float:
 def help_time() -> float:
     """Seconds from starting the command line to its end, the interpreter's own start included."""
     started = time.perf_counter()
-    run("-m", "cnnzoo.cli", "--help")
+    run("-m", "cnnzoo", "--help")
     return time.perf_counter() - started
 
 

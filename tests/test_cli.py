@@ -324,7 +324,7 @@ def test_bad_input_is_one_line(tmp_path: Path, boot: Path, arguments: tuple[str,
 
 
 def test_runs_as_a_program() -> None:
-    command = [sys.executable, "-m", "cnnzoo.cli", "shapes", "lenet5", "--set", "dropout=1"]
+    command = [sys.executable, "-m", "cnnzoo", "shapes", "lenet5", "--set", "dropout=1"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr

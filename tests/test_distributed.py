@@ -31,7 +31,7 @@ CHANGES = {
 def arguments(folder: Path, out: Path, epochs: int) -> list[str]:
     settings = [part for key, value in CHANGES.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     where = ["--data", str(folder), "--out", str(out), "--device", "cpu", "--json"]
-    return ["cnnzoo.cli", "train", "lenet5_fashion", *where, "--epochs", str(epochs), *settings]
+    return ["cnnzoo", "train", "lenet5_fashion", *where, "--epochs", str(epochs), *settings]
 
 
 def environment(**more: object) -> dict[str, str]:
@@ -84,7 +84,7 @@ def test_two_processes_are_killed_go_on_and_equal_one(tmp_path: Path, killed: in
         assert line["train_accuracy"] == pytest.approx(epoch.train_accuracy, abs=1e-6)  # of 220 pictures, each once
         assert line["step"] == epoch.step
     kept = json.loads((out / "result.json").read_text())
-    assert kept["command"].startswith("torchrun --nproc-per-node 2 -m cnnzoo.cli train lenet5_fashion --set ")
+    assert kept["command"].startswith("torchrun --nproc-per-node 2 -m cnnzoo train lenet5_fashion --set ")
     assert kept["hardware"].endswith("2 processes")
     assert cnnzoo.load_pretrained(out).config.name == "lenet5"
     assert not list(out.glob("*.part"))

@@ -31,7 +31,7 @@ class User:
         return done.stdout
 
     def cnnzoo(self, *arguments: object) -> str:
-        command = [sys.executable, "-m", "cnnzoo.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "cnnzoo", *map(str, arguments)]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

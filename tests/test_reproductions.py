@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnzoo.checkpoints.files import plain
-from cnnzoo.cli import _settings as settings
+from cnnzoo.cli.options import settings_of
 from cnnzoo.recipes.recipe import list_recipes, load_recipe
 from cnnzoo.recipes.results import Result
 from cnnzoo.recipes.state import FREE, Epoch
@@ -100,7 +100,7 @@ def test_page_in_the_documentation_is_that_of_the_results() -> None:
 def test_results_are_of_the_recipes_as_they_are() -> None:
     for one in reproductions.kept():
         words = shlex.split(one.command)
-        changed = settings(words[i + 1] for i, word in enumerate(words) if word == "--set")
+        changed = settings_of(words[i + 1] for i, word in enumerate(words) if word == "--set")
         now = plain(load_recipe(one.recipe, changed).stated)
         assert {key: one.stated[key] for key in now if key not in FREE} == {
             key: now[key] for key in now if key not in FREE

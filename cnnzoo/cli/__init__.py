@@ -1,0 +1,53 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that `--help` answers at once."""
+
+from typing import Any
+
+import click
+
+from cnnzoo import __version__
+from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
+from cnnzoo.cli.inference import demo, features, predict
+from cnnzoo.cli.networks import list_, shapes, show, verify
+from cnnzoo.cli.training import captchas, eval_, recipes, train
+from cnnzoo.errors import CnnzooError
+
+
+class Failure(click.ClickException):
+    """One line on standard error, and exit status 2."""
+
+    exit_code = 2
+
+
+class Cnnzoo(click.Group):
+    """Turns what cnnzoo and the file system raise into a `Failure`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CnnzooError, OSError) as error:
+            raise Failure(" ".join(str(error).split())) from None
+
+
+@click.group(cls=Cnnzoo, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cnnzoo")
+def main() -> None:
+    """The classic convolutional networks, checked layer by layer against their papers."""
+
+
+for command in (
+    list_,
+    show,
+    shapes,
+    verify,
+    predict,
+    features,
+    demo,
+    weights,
+    export_weights,
+    export_onnx,
+    train,
+    eval_,
+    recipes,
+    captchas,
+):
+    main.add_command(command)

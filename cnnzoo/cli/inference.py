@@ -1,0 +1,140 @@
+"""What networks say of pictures."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnzoo.cli.options import classic_option, hub_option, json_option
+from cnnzoo.cli.output import console, print_json, print_table
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
+@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
+@hub_option
+@click.option("--invert", is_flag=True, help="Swap black and white, for dark things on a light ground.")
+@classic_option
+@json_option
+def predict(
+    files: tuple[Path, ...],
+    name: str,
+    checkpoint: str | None,
+    top: int,
+    hub: bool,
+    invert: bool,
+    classic: bool,
+    as_json: bool,
+) -> None:
+    """Classify picture FILES."""
+    from cnnzoo.data.pictures import open_picture
+    from cnnzoo.predict import classify, load
+
+    pictures = [open_picture(path) for path in files]
+    model = load(name, checkpoint, classic, hub)
+    results = [
+        {"file": str(path), "classes": [asdict(guess) for guess in guesses[:top]]}
+        for path, guesses in zip(files, classify(model, pictures, invert=invert), strict=True)
+    ]
+    if as_json:
+        print_json(results)
+        return
+    print_table(
+        ("file", "class", "score", "share"),
+        (
+            (result["file"] if rank == 0 else "", guess["label"], f"{guess['score']:.2f}", f"{guess['share']:.1%}")
+            for result in results
+            for rank, guess in enumerate(result["classes"])
+        ),
+    )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", "name", required=True, help="A network with weights, or a file, folder or repository.")
+@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option("--layer", "layers", multiple=True, help="Whose outputs are taken, by default what the classifier sees.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file that is written.")
+@hub_option
+@classic_option
+@click.option("--transforms", "tag", metavar="TAG", help="Prepare the pictures as for these weights of the network.")
+@click.option("--batch-size", default=64, show_default=True, help="Pictures that the network takes at a time.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that read pictures; by default one a core.")
+@click.option("--device", help="Where to compute; by default CUDA where there is one.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="By default that of the weights.")
+@click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read, which is left out otherwise.")
+@json_option
+def features(
+    folder: Path,
+    name: str,
+    checkpoint: str | None,
+    layers: tuple[str, ...],
+    out: Path,
+    hub: bool,
+    classic: bool,
+    tag: str | None,
+    batch_size: int,
+    workers: int | None,
+    device: str | None,
+    dtype: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Write the features of every picture below FOLDER to a file, or go on where an earlier run was stopped.
+
+    Sub-folders are classes. Several GPUs or machines share the work: torchrun -m cnnzoo features ...
+    """
+    import torch
+
+    import cnnzoo
+    from cnnzoo.checkpoints.locate import published
+    from cnnzoo.feature_tables.ranks import own_device
+
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    model: Any = cnnzoo.load_pretrained(
+        cnnzoo.ModelName(name),
+        checkpoint=checkpoint,
+        hub=hub,
+        device=own_device(device),
+        dtype=getattr(torch, dtype) if dtype else None,
+        progress=not as_json,
+        **options,
+    )
+    table = cnnzoo.save_features(
+        model,
+        folder,
+        out,
+        *layers,
+        transforms=published(cnnzoo.spec(model.config.name), tag, {}).transforms() if tag else None,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+        progress=not as_json,
+    )
+    if int(os.environ.get("RANK", 0)):  # one of several processes, of which the first reports
+        return
+    rows, columns = table.features.shape
+    if as_json:
+        said = {"file": out, "pictures": rows, "features": columns, "model": table.model, "layers": table.layers}
+        print_json(said | {"classes": table.classes, "skipped": table.skipped})
+        return
+    click.echo(f"{out}: {rows:,} pictures x {columns:,} features, {len(table.classes):,} classes")
+    for why in list(table.skipped.values())[:20]:
+        click.echo(f"left out: {why}")
+    if len(table.skipped) > 20:
+        click.echo(f"left out: {len(table.skipped) - 20:,} more; load_features({str(out)!r}).skipped has all of them")
+
+
+@click.command()
+@click.option(
+    "--out", default="feature_maps.png", show_default=True, type=click.Path(path_type=Path), help="The picture written."
+)
+def demo(out: Path) -> None:
+    """Classify ten real pictures with the LeNet-5 of 1998, and draw what it sees."""
+    from cnnzoo.demo import run
+
+    run(console(), out)

@@ -1,0 +1,152 @@
+"""What networks there are, and how they look."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cnnzoo.cli.options import classic_option, json_option, set_option, settings_of
+from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.errors import OptionError
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--family", help="Only this family, such as lenet.")
+@click.option("--pretrained", is_flag=True, help="Only those with published weights.")
+@click.option("--blocks", is_flag=True, help="Building blocks instead of whole networks.")
+@json_option
+def list_(pattern: str, family: str | None, pretrained: bool, blocks: bool, as_json: bool) -> None:
+    """Show the networks whose names match PATTERN, such as 'resnet*'."""
+    import cnnzoo
+
+    kind = "block" if blocks else "model"
+    names = cnnzoo.list_models(pattern, family=family, kind=kind, pretrained=pretrained or None)
+    rows = [_entry(name) for name in names]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("network", "input", "parameters", "classic", "weights"),
+        (
+            (
+                row["name"],
+                "x".join(map(str, row["input_shape"])),
+                f"{row['params']:,}",
+                "yes" if row["classic"] else "",
+                ", ".join(row["weights"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+@click.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a network's paper, arguments and weights."""
+    import inspect
+
+    import cnnzoo
+    from cnnzoo.checkpoints.table import checkpoints
+
+    spec = cnnzoo.spec(name)
+    entry = _entry(name) | {
+        "paper": spec.paper.citation,
+        "url": spec.paper.url,
+        "options": {key: repr(parameter.default) for key, parameter in spec.parameters.items()},
+        "checkpoints": [asdict(one) for one in checkpoints(name)],
+    }
+    if as_json:
+        print_json(entry)
+        return
+    screen = console()
+    screen.print(inspect.getdoc(spec.build), markup=False, highlight=False)
+    screen.print(f"\nPaper: {entry['paper']} {entry['url']}", markup=False, highlight=False)
+    screen.print(f"Parameters: {entry['params']:,}\n", markup=False, highlight=False)
+    print_table(("argument", "default"), entry["options"].items())
+    if entry["checkpoints"]:
+        columns = ("tag", "options", "accuracy", "data", "license")
+        print_table(columns, ([str(one[column]) for column in columns] for one in entry["checkpoints"]))
+        for one in entry["checkpoints"]:
+            if one["card"]:
+                screen.print(f"{one['tag']}: {one['card'].strip()}\n", markup=False, highlight=False)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--input", "input_shape", help="Shape of a picture, such as 3x224x224; by default the network's own.")
+@classic_option
+@set_option
+@json_option
+def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show every layer's output shape, parameters, multiply-adds and receptive field."""
+    import cnnzoo
+
+    model = _create(name, classic, settings)
+    own = getattr(model, "input_shape", None) or cnnzoo.spec(name).input_shape  # a block has no shape of its own
+    summary = cnnzoo.summary(model, _shape(input_shape) if input_shape else own)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        console().print(summary)
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every network, both variants.")
+@classic_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, names: tuple[str, ...], every: bool, classic: bool, as_json: bool) -> None:
+    """Compare networks with every figure their papers print; exit status 1 on any disagreement."""
+    import cnnzoo
+    from cnnzoo.verification import printed_networks
+
+    if every:
+        tables = [table for name in cnnzoo.list_models() for table in printed_networks(cnnzoo.spec(name))]
+        asked = [(table["name"], table.get("classic", False)) for table in tables]
+    elif names:
+        asked = [(name, classic) for name in names]
+    else:
+        raise click.UsageError("name a network, or pass --all")
+    results = [cnnzoo.verify(name, classic=variant) for name, variant in asked]
+    if as_json:
+        print_json([asdict(result) | {"ok": result.ok} for result in results])
+    else:
+        for result in results:
+            console().print(result)
+    ctx.exit(0 if all(result.ok for result in results) else 1)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    import cnnzoo
+
+    spec = cnnzoo.spec(name)
+    model = cnnzoo.create(spec.name, device="meta")
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "summary": spec.summary,
+        "input_shape": spec.input_shape,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "classic": spec.has_classic,
+        "weights": spec.checkpoints,
+    }
+
+
+def _create(name: str, classic: bool, settings: Iterable[str]) -> Any:
+    import cnnzoo
+
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    options |= settings_of(settings)
+    return cnnzoo.create(cnnzoo.spec(name).name, device="meta", **options)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.lower().split("x")
+    if not all(size.isdigit() and int(size) for size in sizes):
+        raise OptionError(f"--input {text}: expected sizes joined by x, such as 3x224x224")
+    return tuple(int(size) for size in sizes)

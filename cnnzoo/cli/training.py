@@ -1,0 +1,192 @@
+"""Training recipes and their data."""
+
+import json
+import os
+import shlex
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnzoo.cli.options import hub_option, json_option, settings_of
+from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.errors import OptionError
+
+data_option = click.option(
+    "--data", "folder", type=click.Path(path_type=Path), help="Folder with the data set, or an archive of CAPTCHAs."
+)
+download_option = click.option(
+    "--download", is_flag=True, help="Fetch the data set through torchvision where it is missing."
+)
+recipe_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value in the recipe, such as optimizer.lr=0.05; may be repeated.",
+)
+device_option = click.option("--device", help="Where to run; by default CUDA where there is one.")
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that read pictures from files; by default one less than there are processors.",
+)
+
+
+@click.command()
+@click.argument("recipe")
+@data_option
+@download_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results; by default runs/RECIPE-seedN.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training set; by default the recipe's.")
+@click.option("--steps", type=click.IntRange(min=1), help="Batches instead.")
+@click.option("--seed", default=0, show_default=True, help="Of weights, order and augmentation.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile network and loss, which takes a minute.")
+@recipe_option
+@device_option
+@workers_option
+@json_option
+def train(
+    recipe: str,
+    folder: Path | None,
+    download: bool,
+    out: Path | None,
+    epochs: int | None,
+    steps: int | None,
+    seed: int,
+    compiled: bool,
+    settings: tuple[str, ...],
+    device: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Run a training RECIPE, or go on with it where it was stopped. `cnnzoo recipes` lists them.
+
+    RECIPE is a name, or a file of your own that ends in .toml. Under torchrun the processes share every batch:
+    torchrun --nproc-per-node 8 -m cnnzoo train resnet50 --data imagenet
+    """
+    from cnnzoo.recipes.loop import train as run_recipe
+    from cnnzoo.recipes.recipe import load_recipe
+
+    if epochs and steps:
+        raise OptionError("train: got --epochs and --steps; a run has one length")
+    length = {key: value for key, value in (("epochs", epochs), ("steps", steps)) if value}
+    changed = settings_of(settings) | length | ({"compile": True} if compiled else {})
+    stated = load_recipe(recipe, changed)
+    run = run_recipe(
+        stated,
+        stated.load_data(folder, download=download),
+        out or Path("runs") / f"{stated.name}-seed{seed}",
+        seed=seed,
+        device=device,
+        progress=not as_json,
+        workers=workers,
+        command=_command(stated.name, changed, seed),
+    )
+    if os.environ.get("RANK", "0") != "0":  # torchrun's other processes have nothing to add
+        return
+    last = run.epochs[-1]
+    if as_json:
+        print_json(asdict(last) | {"folder": str(run.folder)})
+        return
+    screen = console()
+    screen.print(f"test accuracy {last.test_accuracy:.4f} after {last.epoch} epochs")
+    for quantity, value in stated.published.items():
+        screen.print(f"published {quantity}: {value}")
+    screen.print(f"weights: {run.folder / 'model.safetensors'}", soft_wrap=True)
+
+
+@click.command("eval")
+@click.argument("recipe")
+@click.option("--weights", "what", help="A network, tag, file, folder or repository; by default runs/RECIPE-seed0.")
+@data_option
+@download_option
+@recipe_option
+@device_option
+@workers_option
+@hub_option
+@json_option
+def eval_(
+    recipe: str,
+    what: str | None,
+    folder: Path | None,
+    download: bool,
+    settings: tuple[str, ...],
+    device: str | None,
+    workers: int | None,
+    hub: bool,
+    as_json: bool,
+) -> None:
+    """Measure weights on the test set of a training RECIPE, with pictures prepared as the weights want them."""
+    from cnnzoo.predict import load
+    from cnnzoo.recipes.evaluation import evaluate
+    from cnnzoo.recipes.loop import require_network, require_scores
+    from cnnzoo.recipes.recipe import load_recipe
+    from cnnzoo.recipes.world import joined
+
+    stated = load_recipe(recipe, settings_of(settings))
+    model = load(what or f"runs/{stated.name}-seed0", None, False, hub)
+    require_network(stated, model)
+    pictures = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
+    test: Any = stated.load_data(folder, download=download)["test"]
+    require_scores(model, test)
+    with joined(device) as world:
+        model.to(world.device)
+        found = evaluate(model, test, pictures, stated.make_loss(), views=stated.views, world=world, workers=workers)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for quantity, value in asdict(found).items():
+        if value is not None:
+            click.echo(f"test {quantity} {value:.4f}")
+
+
+@click.command()
+@json_option
+def recipes(as_json: bool) -> None:
+    """Show the training recipes."""
+    from cnnzoo.recipes.recipe import list_recipes, load_recipe
+
+    known = [load_recipe(name) for name in list_recipes()]
+    if as_json:
+        print_json([recipe.stated for recipe in known])
+        return
+    print_table(("recipe", "length", "what it is"), ((one.name, one.length, one.title) for one in known))
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The ZIP archive that is written.")
+@click.option("--count", default=8000, show_default=True, type=click.IntRange(min=1), help="Training pictures.")
+@click.option("--test", default=2000, show_default=True, type=click.IntRange(min=1), help="Test pictures.")
+@click.option("--seed", default=0, show_default=True, help="Of the sequence of pictures.")
+@click.option("--charset", default="0123456789", show_default=True, help="The characters that occur.")
+@click.option("--length", default=4, show_default=True, type=click.IntRange(min=1), help="Characters in a picture.")
+@click.option("--width", default=180, show_default=True, type=click.IntRange(min=1), help="Of a picture in pixels.")
+@click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of a picture in pixels.")
+def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
+    """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
+    from rich.progress import Progress
+
+    from cnnzoo.checkpoints.files import replacing
+    from cnnzoo.data.captchas import Captcha, write_captchas
+
+    with Progress(transient=True) as progress, replacing(out) as aside:
+        advance = partial(progress.advance, progress.add_task("drawing", total=count + test))
+        write_captchas(aside, Captcha(**captcha), train=count, test=test, advance=advance)
+    click.echo(f"wrote {out}: {count} training and {test} test pictures, {out.stat().st_size / 2**20:.1f} MB")
+
+
+def _command(recipe: str, changed: dict[str, Any], seed: int) -> str:
+    """What to type for the same run; data folders and devices are elsewhere called otherwise."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    program = "cnnzoo" if processes == 1 else f"torchrun --nproc-per-node {processes} -m cnnzoo"
+    given = [f"--set {shlex.quote(f'{key}={_setting(value)}')}" for key, value in changed.items()]
+    return " ".join([program, "train", recipe, *given, f"--seed {seed}"])
+
+
+def _setting(value: Any) -> str:
+    """What `settings_of` reads as that value."""
+    bare = isinstance(value, str) and settings_of([f"key={value}"])["key"] == value
+    return value if bare else json.dumps(value)
