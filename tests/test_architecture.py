@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "cnnzoo"
 
 # From the bottom up: a file imports from its own line or from those above it.
 LAYERS = [
-    ["errors", "tables"],
+    ["errors", "tables", "devices"],
     ["shapes.formula", "shapes.field"],
     ["shapes.rules"],
     ["shapes.probe"],

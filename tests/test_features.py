@@ -25,7 +25,6 @@ from torchvision.transforms import v2
 import cnnzoo
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.feature_tables.parts import Parts
-from cnnzoo.feature_tables.ranks import own_device
 from cnnzoo.feature_tables.table import Column, encoded, write_stream
 
 CLASSES = ["bag", "boot", "coat"]
@@ -202,20 +201,6 @@ def test_on_a_gpu(pictures: Path, tmp_path: Path) -> None:
     table = save(model, pictures, tmp_path / "t.safetensors", "f6", workers=2)
     exact = direct(cnnzoo.load_pretrained("lenet5"), pictures, table.files, "f6")
     torch.testing.assert_close(table.features, exact, rtol=1e-2, atol=1e-2)
-
-
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert own_device(None) == own_device("cuda") == torch.device("cuda", 1)
-    assert own_device("cuda:0") == torch.device("cuda", 0)
-    assert own_device("cpu") == torch.device("cpu")
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(
-        cnnzoo.OptionError, match=r"there is no cuda:2, torch finds 2 GPUs here; start as many processes"
-    ):
-        own_device(None)
 
 
 # Going on after a stop
@@ -577,8 +562,6 @@ def test_arguments(lenet: cnnzoo.CNN, pictures: Path, tmp_path: Path) -> None:
         save(lenet.train(), pictures, out)
     with pytest.raises(cnnzoo.OptionError, match=r"nothing says how this network wants its pictures: .* transforms="):
         save(cnnzoo.create("lenet5").eval(), pictures, out)
-    with pytest.raises(cnnzoo.OptionError, match=r"unknown device 'gpu'; expected cpu, cuda"):
-        own_device("gpu")
     assert list(tmp_path.iterdir()) == [pictures]
 
 

@@ -326,12 +326,17 @@ def test_pictures_that_do_not_fit(tmp_path: Path, recipe: Recipe, sets: dict, me
         loop.train(recipe, sets, tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("device", ["gpu", "tpu:0", "cuda"])
-def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        cnnzoo.OptionError, match=rf"got device='{device}'; there is cpu alone, since torch finds no GPU"
-    ):
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "train: unknown device 'gpu'; expected cpu, cuda"),
+        ("cuda", "train: there is no cuda, torch finds 0 GPUs here; .* choose another device"),
+        ("meta", "train: got device='meta'; recipes run on cpu and cuda"),
+    ],
+)
+def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, message: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(cnnzoo.OptionError, match=message):
         loop.train(TINY, SETS, tmp_path, device=device, progress=False)
 
 

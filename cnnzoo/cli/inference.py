@@ -92,14 +92,14 @@ def features(
 
     import cnnzoo
     from cnnzoo.checkpoints.locate import published
-    from cnnzoo.feature_tables.ranks import own_device
+    from cnnzoo.devices import own_device
 
     options: dict[str, Any] = {"classic": True} if classic else {}
     model: Any = cnnzoo.load_pretrained(
         cnnzoo.ModelName(name),
         checkpoint=checkpoint,
         hub=hub,
-        device=own_device(device),
+        device=own_device("features", device),
         dtype=getattr(torch, dtype) if dtype else None,
         progress=not as_json,
         **options,

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from cnnzoo.errors import CnnzooError, DataError, OptionError
+from cnnzoo.errors import CnnzooError, DataError
 
 T = TypeVar("T")
 
@@ -135,27 +134,3 @@ def _together() -> Iterator[None]:
             "save_features: another process of this run has ended, or cannot be reached: "
             f"{str(error).splitlines()[0]}; the same command goes on with what is finished"
         ) from None
-
-
-def own_device(asked: str | None) -> torch.device:
-    """The device of this process: of several GPUs, the one that torchrun means it to have.
-
-    Args:
-        asked: such as `"cuda"` or `"cuda:1"`; by default a GPU where there is one.
-
-    Raises:
-        OptionError: there is no such device.
-    """
-    try:
-        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise OptionError(f"features: unknown device {asked!r}; expected cpu, cuda or the like") from None
-    if device.type != "cuda":
-        return device
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
-    if device.index >= torch.cuda.device_count():
-        raise OptionError(
-            f"features: there is no {device}, torch finds {torch.cuda.device_count()} GPUs here; start as many "
-            "processes as there are, or choose another device"
-        )
-    return device

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from cnnzoo.devices import own_device
 from cnnzoo.errors import OptionError
 
 T = TypeVar("T")
@@ -81,22 +82,19 @@ def joined(device: torch.device | str | None = None) -> Iterator[World]:
     Raises:
         OptionError: there is no such device.
     """
-    asked = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if asked.partition(":")[0] not in ("cpu", "cuda") or ("cuda" in asked and not torch.cuda.is_available()):
-        there = "cpu and cuda" if torch.cuda.is_available() else "cpu alone, since torch finds no GPU"
-        raise OptionError(f"train: got device={asked!r}; there is {there}")
-    kind = torch.device(asked)
+    own = own_device("train", device)
+    if own.type not in ("cpu", "cuda"):
+        raise OptionError(f"train: got device={str(own)!r}; recipes run on cpu and cuda")
     if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield World(kind)
+        yield World(own)
         return
-    if kind.type == "cuda":
-        kind = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(kind)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
     ours = not distributed.is_initialized()
     if ours:
-        distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+        distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
     try:
-        yield World(kind, distributed.get_rank(), distributed.get_world_size())
+        yield World(own, distributed.get_rank(), distributed.get_world_size())
     finally:
         if ours:
             distributed.destroy_process_group()

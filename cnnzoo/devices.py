@@ -1,0 +1,34 @@
+"""The device that a process computes on."""
+
+import os
+
+import torch
+
+from cnnzoo.errors import OptionError
+
+
+def own_device(operation: str, asked: torch.device | str | None = None) -> torch.device:
+    """The device of this process: of several GPUs, the one that torchrun means it to have.
+
+    Args:
+        operation: for the message.
+        asked: such as `"cuda"` or `"cuda:1"`; by default a GPU where there is one.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    try:
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise OptionError(f"{operation}: unknown device {asked!r}; expected cpu, cuda or the like") from None
+    if device.type != "cuda":
+        return device
+    if device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    there = torch.cuda.device_count()
+    if (device.index or 0) >= there:
+        raise OptionError(
+            f"{operation}: there is no {device}, torch finds {there} GPUs here; start as many processes as there are, "
+            "or choose another device"
+        )
+    return device
