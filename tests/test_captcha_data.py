@@ -1,5 +1,6 @@
 """CAPTCHAs: the same from the same seed, drawn by processes or not, and from archives and folders."""
 
+import subprocess
 import sys
 import time
 import zipfile
@@ -98,6 +99,24 @@ def test_a_program_that_ends_does_not_wait_for_pictures(monkeypatch: pytest.Monk
         list(begun)
     assert time.monotonic() - started < 5
     assert fresh.take(1, [0]).images.shape == (1, 3, 40, 90)  # and can begin again
+
+
+def test_processes_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time\n"
+        "from cnnzoo.data.captchas import Captcha, DrawnCaptchas\n"
+        "if __name__ == '__main__':\n"
+        "    drawn = DrawnCaptchas(Captcha(), 'train', processes=2)\n"
+        "    next(drawn.begin(range(200)))\n"
+        "    print('drawing', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"drawing\n"
+        running.kill()
+        running.communicate(timeout=60)  # its processes write to the same pipe, which ends when the last one has ended
 
 
 def test_pictures_that_were_begun_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

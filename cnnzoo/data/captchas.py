@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.data.processors import helpers
+from cnnzoo.data.processors import end_with_parent, helpers
 from cnnzoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class DrawnCaptchas:
             return iter([_draw(self.captcha, self.split, share, encoded) for share in shares])
         if self.pool is None:
             _package()  # a missing package is said here, not by a process that died
-            self.pool = ProcessPoolExecutor(self.processes, get_context("spawn"))
+            self.pool = ProcessPoolExecutor(self.processes, get_context("spawn"), end_with_parent)
             weakref.finalize(self, self.pool.shutdown, wait=False, cancel_futures=True)
         count = len(shares)
         return self.pool.map(_draw, [self.captcha] * count, [self.split] * count, shares, [encoded] * count)
