@@ -330,6 +330,7 @@ def test_pictures_that_do_not_fit(tmp_path: Path, recipe: Recipe, sets: dict, me
     ("device", "message"),
     [
         ("gpu", "train: unknown device 'gpu'; expected cpu, cuda"),
+        ("tpu:0", "train: unknown device 'tpu:0'; expected cpu, cuda"),
         ("cuda", "train: there is no cuda, torch finds 0 GPUs here; .* choose another device"),
         ("meta", "train: got device='meta'; recipes run on cpu and cuda"),
     ],
