@@ -23,12 +23,11 @@ def own_device(operation: str, asked: torch.device | str | None = None) -> torch
         raise OptionError(f"{operation}: unknown device {asked!r}; expected cpu, cuda or the like") from None
     if device.type != "cuda":
         return device
-    if device.index is None and "LOCAL_RANK" in os.environ:
+    shared = device.index is None and "LOCAL_RANK" in os.environ
+    if shared:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     there = torch.cuda.device_count()
     if (device.index or 0) >= there:
-        raise OptionError(
-            f"{operation}: there is no {device}, torch finds {there} GPUs here; start as many processes as there are, "
-            "or choose another device"
-        )
+        choose = "choose cpu" if not there else "start as many processes" if shared else "choose a lower number"
+        raise OptionError(f"{operation}: there is no {device}; GPUs that torch finds here: {there}; {choose}")
     return device

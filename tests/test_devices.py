@@ -17,7 +17,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert own_device("train", "cuda:0") == torch.device("cuda", 0)
     assert own_device("train", "cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(
-        cnnzoo.OptionError, match=r"there is no cuda:2, torch finds 2 GPUs here; start as many processes"
-    ):
+    with pytest.raises(cnnzoo.OptionError, match=r"no cuda:2; GPUs that torch finds here: 2; start as many processes$"):
         own_device("train")
+    with pytest.raises(cnnzoo.OptionError, match=r"no cuda:3; GPUs that torch finds here: 2; choose a lower number$"):
+        own_device("train", "cuda:3")
