@@ -104,6 +104,7 @@ def test_recipe_that_is_like_another() -> None:
 def test_length_takes_the_place_of_the_other() -> None:
     assert load_recipe("cifar_resnet20").length == "64,000 steps"
     assert load_recipe("cifar_resnet20", epochs=3).length == "3 epochs"
+    assert load_recipe("cifar_resnet20", epochs=1).length == "1 epoch"
     assert load_recipe("cifar_resnet20", {"steps": 5}).steps == 5
     assert load_recipe("lenet5_fashion", {"steps": 5}).epochs is None
     assert load_recipe("preresnet200").length == "90 epochs"  # it is like one of 600,000 steps

@@ -92,7 +92,7 @@ def train(
         print_json(asdict(last) | {"folder": str(run.folder)})
         return
     screen = console()
-    screen.print(f"test accuracy {last.test_accuracy:.4f} after {last.epoch} epochs")
+    screen.print(f"test accuracy {last.test_accuracy:.4f} after epoch {last.epoch}")
     for quantity, value in stated.published.items():
         screen.print(f"published {quantity}: {value}")
     screen.print(f"weights: {run.folder / 'model.safetensors'}", soft_wrap=True)

@@ -158,7 +158,8 @@ class Recipe:
     @property
     def length(self) -> str:
         """Of the run, in words."""
-        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs} epochs"
+        count, unit = (self.steps, "step") if self.epochs is None else (self.epochs, "epoch")
+        return f"{count:,} {unit if count == 1 else unit + 's'}"
 
     @property
     def stated(self) -> dict[str, Any]:
