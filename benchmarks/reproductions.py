@@ -12,6 +12,7 @@ from benchmarks.harness import RESULTS
 from cnnzoo.recipes.curves import draw
 from cnnzoo.recipes.recipe import Recipe, list_recipes, load_recipe
 from cnnzoo.recipes.results import RESULT, Result
+from cnnzoo.tables import counted
 
 RUNS = RESULTS / "runs"
 PAGE = Path(__file__).parent.parent / "docs" / "reproductions.md"
@@ -145,4 +146,4 @@ def line(result: Result) -> str:
     figures |= {name: value for name, value in more.items() if value is not None}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
     where = f"{result.hardware}, torch {result.versions['torch']}, {result.date}"
-    return f"- seed {result.seed}: {shown}; {last.epoch} epochs in {minutes:.1f} minutes; {where}\n"
+    return f"- seed {result.seed}: {shown}; {counted(last.epoch, 'epoch')} in {minutes:.1f} minutes; {where}\n"

@@ -1,4 +1,4 @@
-"""Tables of text, for the terminal and for notebooks; names and notes are shown as they are, never as markup."""
+"""Counts and tables as text, for terminal and notebook; names and notes are shown as they are, never as markup."""
 
 import html
 import io
@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+def counted(count: int, unit: str) -> str:
+    """A count with its unit: 1 epoch, 64,000 steps."""
+    return f"{count:,} {unit if count == 1 else unit + 's'}"
 
 
 def rich_table(

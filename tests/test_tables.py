@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cnnzoo.tables import html_table, rich_table
+from cnnzoo.tables import counted, html_table, rich_table
 
 
 def test_rich_table_keeps_what_looks_like_markup() -> None:
@@ -15,6 +15,10 @@ def test_rich_table_keeps_what_looks_like_markup() -> None:
     assert "[13]" in text
     assert "[x]" in text
     assert "│  1 │" in text  # flush right
+
+
+def test_a_count_agrees_with_its_unit() -> None:
+    assert [counted(count, "step") for count in (0, 1, 2, 64_000)] == ["0 steps", "1 step", "2 steps", "64,000 steps"]
 
 
 def test_html_table_escapes() -> None:

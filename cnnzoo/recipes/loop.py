@@ -31,6 +31,7 @@ from cnnzoo.recipes.sdlm import SDLM
 from cnnzoo.recipes.state import Epoch, State
 from cnnzoo.recipes.world import World, joined
 from cnnzoo.registry import find
+from cnnzoo.tables import counted
 from cnnzoo.zoo import construct_named
 
 
@@ -298,6 +299,7 @@ def _write_log(epochs: list[Epoch], path: Path) -> None:
 def _write_result(session: Session, folder: Path, command: str) -> None:
     """What is left of a run: the network with what is known of it, the evidence, and the curves."""
     recipe, epochs, classes = session.recipe, session.epochs, session.sets["test"].classes
+    length = counted(len(epochs), "epoch")
     session.network.checkpoint = Checkpoint(
         tag=recipe.name,
         preprocessing=recipe.preprocessing,
@@ -305,7 +307,7 @@ def _write_result(session: Session, folder: Path, command: str) -> None:
         accuracy=round(epochs[-1].test_accuracy, 4),
         recipe=recipe.name,
         data=recipe.data["name"],
-        card=f"Trained by the recipe {recipe.name} ({len(epochs)} epochs, seed {session.seed}): {recipe.title}.",
+        card=f"Trained by the recipe {recipe.name} ({length}, seed {session.seed}): {recipe.title}.",
     )
     save_pretrained(session.network, folder)
     pictures = {split: len(one) for split, one in session.sets.items()}

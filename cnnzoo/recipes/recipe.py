@@ -22,6 +22,7 @@ from cnnzoo.recipes.evaluation import Views
 from cnnzoo.recipes.objective import LOSSES, Precision
 from cnnzoo.recipes.schedules import SCHEDULES, Schedule
 from cnnzoo.recipes.sdlm import SDLM
+from cnnzoo.tables import counted
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -158,8 +159,8 @@ class Recipe:
     @property
     def length(self) -> str:
         """Of the run, in words."""
-        count, unit = (self.steps, "step") if self.epochs is None else (self.epochs, "epoch")
-        return f"{count:,} {unit if count == 1 else unit + 's'}"
+        units = {"epoch": self.epochs, "step": self.steps}  # of which one is stated
+        return next(counted(count, unit) for unit, count in units.items() if count is not None)
 
     @property
     def stated(self) -> dict[str, Any]:

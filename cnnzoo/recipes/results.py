@@ -16,6 +16,7 @@ from cnnzoo.errors import DataError
 from cnnzoo.recipes.recipe import Recipe
 from cnnzoo.recipes.state import Epoch
 from cnnzoo.recipes.world import World
+from cnnzoo.tables import counted
 
 RESULT = "result.json"
 
@@ -86,8 +87,8 @@ def hardware(world: World) -> str:
     """Processors, as their makers call them, and how many of them a run uses."""
     if world.device.type == "cuda":
         return f"{world.size} x {torch.cuda.get_device_name(world.device)}"
-    threads, processes = torch.get_num_threads(), f", {world.size} processes" if world.size > 1 else ""
-    return f"{processor()}, {threads} thread{'s' * (threads > 1)}{processes}"
+    processes = f", {world.size} processes" if world.size > 1 else ""
+    return f"{processor()}, {counted(torch.get_num_threads(), 'thread')}{processes}"
 
 
 def processor() -> str:
