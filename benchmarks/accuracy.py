@@ -16,9 +16,9 @@ from benchmarks.environment import Environment
 from benchmarks.harness import Report, Target, reporting
 from cnnzoo.data.datasets import fashion_mnist
 from cnnzoo.data.images import ImageSet
-from cnnzoo.recipes import loop
-from cnnzoo.recipes.evaluation import evaluate
-from cnnzoo.recipes.recipe import load_recipe
+from cnnzoo.training import loop
+from cnnzoo.training.evaluation import evaluate
+from cnnzoo.training.recipe import load_recipe
 
 SEEDS = range(10)
 # What the weights and the textbook's run should reach; the weights must also be as good as their table says, up to

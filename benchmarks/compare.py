@@ -13,7 +13,7 @@ from benchmarks.report.measured import PAIRS, Machine, machines
 from benchmarks.report.others import timings
 from benchmarks.throughput.cases import OURS
 from benchmarks.throughput.journal import read
-from cnnzoo.tables import rich_table
+from cnnzoo.support.text import rich_table
 
 COLUMNS = ("case", "beside", "old", "new", "new / old", "")
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 
 import cnnzoo
-from cnnzoo.recipes.results import cpuinfo, processor
+from cnnzoo.support.hardware import cpuinfo, processor
 
 PACKAGES = ("torch", "torchvision", "timm", "torchinfo", "onnxruntime", "openvino")
 

@@ -26,7 +26,7 @@ from benchmarks.harness import Comparison, Report, Target, device, interleave, r
 from benchmarks.steps import settle
 from cnnzoo.checkpoints.table import checkpoints
 from cnnzoo.data.pictures import open_picture
-from cnnzoo.feature_tables.batches import Transforms
+from cnnzoo.extraction.tables.batches import Transforms
 
 LAYERS = {"vgg19": "fc7", "resnet50": "avgpool"}
 SIZE = (375, 500)

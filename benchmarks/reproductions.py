@@ -9,10 +9,10 @@ from statistics import mean, stdev
 import click
 
 from benchmarks.harness import RESULTS
-from cnnzoo.recipes.curves import draw
-from cnnzoo.recipes.recipe import Recipe, list_recipes, load_recipe
-from cnnzoo.recipes.results import RESULT, Result
-from cnnzoo.tables import counted
+from cnnzoo.support.text import counted
+from cnnzoo.training.curves import draw
+from cnnzoo.training.recipe import Recipe, list_recipes, load_recipe
+from cnnzoo.training.results import RESULT, Result
 
 RUNS = RESULTS / "runs"
 PAGE = Path(__file__).parent.parent / "docs" / "reproductions.md"

@@ -22,11 +22,11 @@ from benchmarks.harness import (
     synchronizer,
 )
 from cnnzoo.data.images import ImageSet
-from cnnzoo.recipes.batches import Plan
-from cnnzoo.recipes.display import Display
-from cnnzoo.recipes.loop import Session
-from cnnzoo.recipes.recipe import Recipe, load_recipe
-from cnnzoo.recipes.world import World
+from cnnzoo.training.batches import Plan
+from cnnzoo.training.display import Display
+from cnnzoo.training.loop import Session
+from cnnzoo.training.recipe import Recipe, load_recipe
+from cnnzoo.training.world import World
 
 RECIPES = ("lenet5_fashion", "lenet5_1998", "tutorial_mnist_cnn_fashion", "cifar_resnet20_short", "captcha_cnn_small")
 PROMISED = 0.95

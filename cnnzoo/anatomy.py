@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError, unknown
 from cnnzoo.shapes.probe import is_leaf
 

@@ -1,7 +1,7 @@
 """Building a network without doing any work twice.
 
 A constructor's layers are first made on the meta device, where nothing is allocated or initialised. Then each tensor
-is allocated once, where and in the dtype it is wanted, and initialised once, by the network's own recipe.
+is allocated once, where and in the dtype it is wanted, and initialised once, by the network's own scheme.
 """
 
 import threading
@@ -19,7 +19,7 @@ Device = torch.device | str | int | None
 
 
 def construct(
-    layout: Callable[[], M],
+    constructor: Callable[[], M],
     *,
     device: Device = None,
     dtype: torch.dtype | None = None,
@@ -29,8 +29,8 @@ def construct(
     """Build, allocate and initialise a network; `cnnzoo.create` documents the arguments."""
     target = torch.get_default_device() if device is None else torch.device(device)
     if device is None and target.type == "meta":  # a part of a network that is being outlined
-        return layout()
-    model = outline(layout)
+        return constructor()
+    model = outline(constructor)
     materialise(model, target, dtype)
     if init and target.type != "meta":
         generator = None if seed is None else torch.Generator(target).manual_seed(seed)
@@ -38,10 +38,10 @@ def construct(
     return model
 
 
-def outline(layout: Callable[[], M]) -> M:
+def outline(constructor: Callable[[], M]) -> M:
     """The network with its parameters on the meta device; constants such as LeNet-5's codes are real already."""
     with torch.device("meta"), _uninitialised():
-        return layout()
+        return constructor()
 
 
 INITIALISING = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)

@@ -74,8 +74,3 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if len(choices) > 12:
         return f"there are {len(choices)}, none of them similar."
     return f"known: {', '.join(choices.values())}." if choices else "there is none."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")

@@ -2,17 +2,16 @@
 
 import functools
 import inspect
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from typing import Any, Literal, NewType, ParamSpec, TypeVar
 
 from torch import nn
 
 from cnnzoo.construction import construct
 from cnnzoo.errors import OptionError, suggestion, unknown
+from cnnzoo.support.files import read_table
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
@@ -22,12 +21,6 @@ ModelName = NewType("ModelName", str)
 """A string that the registry vouches for: what `list_models` and `spec` give, and `create` takes besides literals."""
 
 _specs: dict[str, "ModelSpec"] = {}
-
-
-@functools.cache
-def read_table(name: str) -> dict[str, Any]:
-    """A TOML file that comes with the package, such as `papers/lenet.toml`."""
-    return tomllib.loads(files("cnnzoo").joinpath(name).read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ class ModelSpec:
         paper: the publication.
         input_shape: (C, H, W) of the pictures that the default network is made for.
         build: the public constructor.
-        layout: the same, but its tensors are wherever torch puts them and initialised by torch's layers;
+        constructor: the same, but its tensors are wherever torch puts them and initialised by torch's layers;
             `cnnzoo.construction` places and initialises them.
     """
 
@@ -89,7 +82,7 @@ class ModelSpec:
     paper: Paper
     input_shape: tuple[int, int, int]
     build: Callable[..., nn.Module]
-    layout: Callable[..., nn.Module]
+    constructor: Callable[..., nn.Module]
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -138,28 +131,28 @@ def register(
         OptionError: the name is taken, or a parameter could be given by position.
     """
 
-    def decorate(constructor: Callable[P, M]) -> Callable[P, M]:
-        name = ModelName(constructor.__name__)
+    def decorate(function: Callable[P, M]) -> Callable[P, M]:
+        name = ModelName(function.__name__)
         if name in _specs:
             raise OptionError(f"register: the name {name!r} is taken by {_specs[name].build.__module__}")
-        signature = inspect.signature(constructor)
+        signature = inspect.signature(function)
         for parameter in signature.parameters.values():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 raise OptionError(f"register: {name}: parameter {parameter} is not keyword-only; put * before it")
 
-        def layout(*args: P.args, **options: P.kwargs) -> M:
+        def constructor(*args: P.args, **options: P.kwargs) -> M:
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
-            model = constructor(*args, **options)
+            model = function(*args, **options)
             vars(model)["config"] = Config(name, dict(bound.arguments))
             return model
 
-        @functools.wraps(constructor)
+        @functools.wraps(function)
         def build(*args: P.args, **options: P.kwargs) -> M:
-            return construct(functools.partial(layout, *args, **options))
+            return construct(functools.partial(constructor, *args, **options))
 
-        family = constructor.__module__.rpartition(".")[2]
-        _specs[name] = ModelSpec(name, family, kind, paper, input_shape, build, layout)
+        family = function.__module__.rpartition(".")[2]
+        _specs[name] = ModelSpec(name, family, kind, paper, input_shape, build, constructor)
         return build
 
     return decorate

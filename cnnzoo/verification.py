@@ -13,7 +13,7 @@ from cnnzoo.construction import construct
 from cnnzoo.errors import UnknownNameError
 from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
-from cnnzoo.tables import html_table, rich_table
+from cnnzoo.support.text import html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,7 +115,7 @@ def verify(name: str, *, classic: bool = False) -> Verification:
     options = {"classic": True} if classic else {}
     known.check(options, "verify")
     printed = _printed(known, classic)
-    model = construct(partial(known.layout, **options), device="meta")
+    model = construct(partial(known.constructor, **options), device="meta")
     shape = tuple(printed.get("input", getattr(model, "input_shape", known.input_shape)))
     calls = {call.name: call for call in reversed(trace(model, shape, "verify"))}
     rows = []

@@ -52,7 +52,7 @@ def construct_named(name: str, options: dict[str, Any], **placement: Any) -> nn.
     """`create` for names and options that are known at run time only."""
     known = find(name, "create")
     known.check(options)
-    return construct(partial(known.layout, **options), **placement)
+    return construct(partial(known.constructor, **options), **placement)
 
 
 def load_pretrained(

@@ -24,9 +24,9 @@ import cnnzoo
 from benchmarks.report.markdown import table
 from cnnzoo.checkpoints.layouts import TABLES
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
-from cnnzoo.recipes.recipe import list_recipes, load_recipe
 from cnnzoo.registry import Kind
 from cnnzoo.shapes.summary import COLUMNS as LAYER_COLUMNS
+from cnnzoo.training.recipe import list_recipes, load_recipe
 from cnnzoo.verification import COLUMNS as VERIFICATION_COLUMNS
 
 log = logging.getLogger("mkdocs.hooks.cnnzoo")
@@ -218,7 +218,7 @@ def facts(spec: cnnzoo.ModelSpec, tables: Mapping[str, cnnzoo.Summary]) -> list[
             *(sized(cnnzoo.receptive_field(one).size) for one in built),
         ),
         ("[smallest picture](../guide/shapes.md#the-smallest-picture)", *map(smallest, built)),
-        ("[initialization](../guide/initialization.md)", *(recipe_of(one) for one in built)),
+        ("[initialization](../guide/initialization.md)", *(scheme_of(one) for one in built)),
     ]
 
 
@@ -231,15 +231,15 @@ def smallest(model: cnnzoo.CNN) -> str:
     return sized((size, size))
 
 
-def recipe_of(model: cnnzoo.CNN) -> str:
-    """What a new network is initialised by; a recipe of the library is linked to."""
-    recipe = model.recipe
-    if isinstance(recipe, str):
-        return f"[`{recipe}`][cnnzoo.initialization.{cnnzoo.initialization.RECIPES[recipe].__name__}]"
-    if not isinstance(recipe, partial):
-        return code(recipe.__name__)
-    settings = ", ".join(f"{key}={value!r}" for key, value in recipe.keywords.items())
-    return f"[`{recipe.func.__name__}`][cnnzoo.initialization.{recipe.func.__name__}], {code(settings)}"
+def scheme_of(model: cnnzoo.CNN) -> str:
+    """What a new network is initialised by; a scheme of the library is linked to."""
+    scheme = model.scheme
+    if isinstance(scheme, str):
+        return f"[`{scheme}`][cnnzoo.initialization.{cnnzoo.initialization.SCHEMES[scheme].__name__}]"
+    if not isinstance(scheme, partial):
+        return code(scheme.__name__)
+    settings = ", ".join(f"{key}={value!r}" for key, value in scheme.keywords.items())
+    return f"[`{scheme.func.__name__}`][cnnzoo.initialization.{scheme.func.__name__}], {code(settings)}"
 
 
 def verification(spec: cnnzoo.ModelSpec, title: str, classic: bool) -> Iterator[str]:
@@ -310,7 +310,7 @@ def recipes_page() -> str:
     parts = [
         "# Training recipes\n",
         "What `cnnzoo train RECIPE` runs; [Training](guide/training.md) says how, and "
-        "[`Recipe`][cnnzoo.recipes.recipe.Recipe] what each line means.\n",
+        "[`Recipe`][cnnzoo.training.recipe.Recipe] what each line means.\n",
     ]
     for name in list_recipes():
         recipe = load_recipe(name)
@@ -396,18 +396,18 @@ def weights_table() -> str:
 
 
 def initialization_table() -> str:
-    """The recipes by name: what each does and where it is from."""
+    """The schemes by name: what each does and where it is from."""
     rows = []
-    for name, recipe in cnnzoo.initialization.RECIPES.items():
-        text = inspect.getdoc(recipe) or ""
+    for name, scheme in cnnzoo.initialization.SCHEMES.items():
+        text = inspect.getdoc(scheme) or ""
         source = re.search(r"^Source: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
-        path = f"cnnzoo.initialization.{recipe.__name__}"
+        path = f"cnnzoo.initialization.{scheme.__name__}"
         rows.append((f"[`{name}`][{path}]", text.partition("\n")[0], " ".join(source[1].split()) if source else ""))
-    return table(("recipe", "what it does", "source"), rows, "lll")
+    return table(("scheme", "what it does", "source"), rows, "lll")
 
 
 TABLE_OF: dict[str, Callable[[], str]] = {
-    "<!-- initialization recipes -->": initialization_table,
+    "<!-- initialization schemes -->": initialization_table,
     "<!-- classic variants -->": classic_table,
     "<!-- layouts -->": layouts_table,
     "<!-- published weights -->": weights_table,

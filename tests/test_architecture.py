@@ -11,25 +11,25 @@ PACKAGE = Path(__file__).parent.parent / "cnnzoo"
 
 # From the bottom up: a file imports from its own line or from those above it.
 LAYERS = [
-    ["errors", "tables", "devices"],
+    ["errors"],
+    ["support"],
     ["shapes.formula", "shapes.field"],
     ["shapes.rules"],
     ["shapes.probe"],
     ["shapes.receptive"],
     ["shapes.summary"],
     ["nn"],
-    ["draws"],
     ["initialization"],
-    ["chain", "construction", "aliasing"],
-    ["registry", "anatomy", "recording"],
+    ["cnn", "construction"],
+    ["registry", "anatomy"],
     ["extraction"],
     ["models"],
     ["data"],
     ["checkpoints"],
     ["deploy"],
     ["verification", "zoo"],
-    ["recipes", "predict", "feature_tables"],
-    ["demo", "_stubs"],
+    ["training", "classification", "extraction.tables"],
+    ["_stubs"],
     ["_public", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -41,7 +41,10 @@ def module_name(path: Path) -> str:
 
 
 def rank(module: str) -> int:
-    return RANK[module] if module in RANK else RANK[module.partition(".")[0]]
+    """Of the longest part of a module's name that has a place of its own."""
+    while module not in RANK:
+        module = module.rpartition(".")[0]
+    return RANK[module]
 
 
 def imported(path: Path) -> set[str]:

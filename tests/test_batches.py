@@ -14,10 +14,10 @@ from cnnzoo.data.captchas import Captcha, DrawnCaptchas, FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.recipes import batches
-from cnnzoo.recipes.augmentation import Chance, Flip, PrincipalColors, RandomCrop, RandomResizedCrop
-from cnnzoo.recipes.batches import Batch, FileLoader, MemoryLoader, Plan, Transforms, loader
-from cnnzoo.recipes.world import World
+from cnnzoo.training import batches
+from cnnzoo.training.augmentation import Chance, Flip, PrincipalColors, RandomCrop, RandomResizedCrop
+from cnnzoo.training.batches import Batch, FileLoader, MemoryLoader, Plan, Transforms, loader
+from cnnzoo.training.world import World
 
 ALONE = World()
 PLAIN = Transforms(Preprocessing(channels=1, size=8, mean=0.0, std=1.0))

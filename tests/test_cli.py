@@ -19,7 +19,7 @@ from cnnzoo.checkpoints.pin import pin
 from cnnzoo.cli import main
 from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
-from cnnzoo.recipes.recipe import list_recipes
+from cnnzoo.training.recipe import list_recipes
 
 
 def run(*arguments: str | Path) -> Result:

@@ -19,7 +19,7 @@ from torch import nn
 import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data.pictures import samples
-from cnnzoo.deploy import backends, contest, export
+from cnnzoo.deploy import backends, export, timing
 from cnnzoo.deploy.backends import BACKENDS, Eager
 from cnnzoo.deploy.checking import Reference, deviation, random_images
 from cnnzoo.deploy.fold import folded
@@ -353,9 +353,9 @@ def test_backends_compute_the_same(backend, batch: int) -> None:
 
 
 def needs(backend: str) -> None:
-    hindrance = BACKENDS[backend].hindrance(torch.device("cpu"), torch.float32)
-    if hindrance:
-        pytest.skip(hindrance)
+    unavailable = BACKENDS[backend].unavailable(torch.device("cpu"), torch.float32)
+    if unavailable:
+        pytest.skip(unavailable)
 
 
 @pytest.mark.slow
@@ -408,7 +408,7 @@ def test_halves(backend) -> None:
 
 
 def test_auto_times_what_is_installed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends.Inductor, "hindrance", lambda *_: "left out of this test")
+    monkeypatch.setattr(backends.Inductor, "unavailable", lambda *_: "left out of this test")
     fast = cnnzoo.optimize(small_network(), progress=False)
     by_name = {trial.backend: trial for trial in fast.report.trials}
     assert list(by_name) == CPU
@@ -431,11 +431,11 @@ def test_the_fastest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(nn.Identity(), images)
             self.name, self.seconds = name, seconds
 
-    monkeypatch.setattr(contest.Contest, "_sample", lambda self, runner, calls: runner.seconds)
+    monkeypatch.setattr(timing.Contest, "_sample", lambda self, runner, calls: runner.seconds)
     images = torch.ones(1, 1, 1, 1)
-    one = contest.Contest(Reference("optimize", nn.Identity(), images), images, torch.float32, progress=False)
+    one = timing.Contest(Reference("optimize", nn.Identity(), images), images, torch.float32, progress=False)
     for name, seconds in (("slow", 3.0), ("fast", 1.0), ("middling", 2.0)):
-        one.enter(contest.Candidate(Timed, lambda name=name, seconds=seconds: Timed(name, seconds)))
+        one.enter(timing.Candidate(Timed, lambda name=name, seconds=seconds: Timed(name, seconds)))
     runner, report = one.conclude()
     assert runner.name == "fast"
     assert [trial.seconds for trial in report.trials] == pytest.approx([3.0, 1.0, 2.0])

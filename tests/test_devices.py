@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cnnzoo
-from cnnzoo.devices import own_device
+from cnnzoo.support.devices import own_device
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

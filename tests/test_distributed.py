@@ -15,9 +15,9 @@ import torch
 from test_data import write_idx_folder
 
 import cnnzoo
-from cnnzoo.recipes import loop
-from cnnzoo.recipes.recipe import load_recipe
-from cnnzoo.recipes.world import World
+from cnnzoo.training import loop
+from cnnzoo.training.recipe import load_recipe
+from cnnzoo.training.world import World
 
 # 220 pictures in batches of 60: the last one is smaller.
 CHANGES = {

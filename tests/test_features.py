@@ -24,8 +24,8 @@ from torchvision.transforms import v2
 
 import cnnzoo
 from cnnzoo.data.pictures import open_picture
-from cnnzoo.feature_tables.parts import Parts
-from cnnzoo.feature_tables.table import Column, encoded, write_stream
+from cnnzoo.extraction.tables.parts import Parts
+from cnnzoo.extraction.tables.table import Column, encoded, write_stream
 
 CLASSES = ["bag", "boot", "coat"]
 
@@ -259,7 +259,7 @@ import os, signal, sys
 from pathlib import Path
 import cnnzoo
 from cnnzoo.data import pictures
-from cnnzoo.feature_tables import batches
+from cnnzoo.extraction.tables import batches
 
 class Watched(batches.Pictures):
     def __getitem__(self, index):
@@ -288,7 +288,7 @@ def test_a_killed_process_loses_unfinished_parts_only(
     ]  # of five, one written aside
     opened = []
     monkeypatch.setattr(
-        "cnnzoo.feature_tables.batches.open_picture", lambda path: opened.append(path) or open_picture(path)
+        "cnnzoo.extraction.tables.batches.open_picture", lambda path: opened.append(path) or open_picture(path)
     )
     table = save(lenet, pictures, path, "f6")
     assert [str(one.relative_to(pictures)) for one in opened] == table.files[4 * len(there) :]
@@ -661,7 +661,7 @@ def test_what_is_no_table(lenet: cnnzoo.CNN, pictures: Path, tmp_path: Path) -> 
 SHARED = """
 import os, signal, sys
 import cnnzoo
-from cnnzoo.feature_tables.parts import Parts
+from cnnzoo.extraction.tables.parts import Parts
 
 rank, folder, path, mode = int(os.environ["RANK"]), *sys.argv[1:]
 write = Parts.write

@@ -16,7 +16,7 @@ from torch.nn.init import _calculate_fan_in_and_fan_out
 import cnnzoo
 from cnnzoo import OptionError, UnknownNameError, initialize
 from cnnzoo.initialization import (
-    RECIPES,
+    SCHEMES,
     constant,
     fans,
     glorot2010,
@@ -69,7 +69,7 @@ def assert_distributed(sample, distribution, variance):
 
 @pytest.mark.parametrize("make", WIDE)
 @pytest.mark.parametrize(
-    ("recipe", "distribution", "variance"),
+    ("scheme", "distribution", "variance"),
     [
         ("lecun1998", "uniform", lambda fan_in, fan_out: (2.4 / fan_in) ** 2 / 3),
         (partial(lecun1998, exponent=0.5), "uniform", lambda fan_in, fan_out: 2.4**2 / fan_in / 3),
@@ -86,9 +86,9 @@ def assert_distributed(sample, distribution, variance):
         (partial(he2015, mode="fan_out", distribution="uniform"), "uniform", lambda fan_in, fan_out: 2 / fan_out),
     ],
 )
-def test_weights(make, recipe, distribution, variance):
+def test_weights(make, scheme, distribution, variance):
     layer = filled(make())
-    assert initialize(layer, recipe, generator=seeded()) is layer
+    assert initialize(layer, scheme, generator=seeded()) is layer
     assert_distributed(layer.weight, distribution, variance(*fans(layer)))
 
 
@@ -116,7 +116,7 @@ def test_torch_default_is_what_torch_does(make):
     torch.manual_seed(0)
     layer = make()
     bound = _calculate_fan_in_and_fan_out(layer.weight)[0] ** -0.5
-    for _ in ("as torch makes it", "as the recipe does"):
+    for _ in ("as torch makes it", "as the scheme does"):
         assert_distributed(layer.weight, "uniform", bound**2 / 3)
         assert 0.9 * bound < layer.bias.abs().max() <= bound
         initialize(filled(layer), "torch_default", generator=seeded())
@@ -125,19 +125,19 @@ def test_torch_default_is_what_torch_does(make):
 # Biases
 
 
-@pytest.mark.parametrize(("recipe", "factor"), [("torch_default", lambda n: n**-0.5), ("lecun1998", lambda n: 2.4 / n)])
-def test_biases_as_connections(recipe, factor):
+@pytest.mark.parametrize(("scheme", "factor"), [("torch_default", lambda n: n**-0.5), ("lecun1998", lambda n: 2.4 / n)])
+def test_biases_as_connections(scheme, factor):
     layer = filled(nn.Linear(30, 100_000))
-    initialize(layer, recipe, generator=seeded())
+    initialize(layer, scheme, generator=seeded())
     assert_distributed(layer.bias, "uniform", factor(30) ** 2 / 3)
 
 
 @pytest.mark.parametrize(
-    "recipe", ["simonyan2014", "normal", "glorot2010", "he2015", "orthogonal", "sparse", "constant", "zeros"]
+    "scheme", ["simonyan2014", "normal", "glorot2010", "he2015", "orthogonal", "sparse", "constant", "zeros"]
 )
 @pytest.mark.parametrize("make", [partial(nn.Linear, 20, 5), partial(nn.Conv2d, 3, 5, 3), partial(Subsample, 5)])
-def test_biases_of_zero(recipe, make):
-    assert torch.equal(initialize(filled(make()), recipe).bias, torch.zeros(5))
+def test_biases_of_zero(scheme, make):
+    assert torch.equal(initialize(filled(make()), scheme).bias, torch.zeros(5))
 
 
 def test_krizhevsky_biases():
@@ -150,12 +150,12 @@ def test_krizhevsky_biases():
     assert biases == {name: {1.0} if name in ones else {0.0} for name in model}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     "make", [nn.Linear, partial(nn.Conv2d, kernel_size=3), partial(nn.ConvTranspose1d, kernel_size=2)]
 )
-def test_layers_without_a_bias(recipe, make):
-    layer = initialize(filled(make(6, 4, bias=False)), recipe)
+def test_layers_without_a_bias(scheme, make):
+    layer = initialize(filled(make(6, 4, bias=False)), scheme)
     assert layer.bias is None
     assert layer.weight.isfinite().all()
 
@@ -215,9 +215,9 @@ def test_sparse_in_channels_last():
     assert layer.weight.flatten(1).count_nonzero(1).tolist() == [15] * 4
 
 
-@pytest.mark.parametrize(("recipe", "value"), [("constant", 0.1), (partial(constant, value=-2.0), -2.0), (zeros, 0.0)])
-def test_constant(recipe, value):
-    layer = initialize(filled(nn.Conv2d(3, 4, 5)), recipe)
+@pytest.mark.parametrize(("scheme", "value"), [("constant", 0.1), (partial(constant, value=-2.0), -2.0), (zeros, 0.0)])
+def test_constant(scheme, value):
+    layer = initialize(filled(nn.Conv2d(3, 4, 5)), scheme)
     assert torch.equal(layer.weight, torch.full((4, 3, 5, 5), value))
 
 
@@ -272,11 +272,11 @@ def test_he_spread_of_the_connection_table():
         assert abs(kernels.var() - variance) < 6 * variance * math.sqrt(2 / n)
 
 
-@pytest.mark.parametrize("recipe", ["torch_default", "lecun1998"])
-def test_bias_bounds_of_the_connection_table(recipe):
-    bound = {"torch_default": lambda n: n**-0.5, "lecun1998": lambda n: 2.4 / n}[recipe]
+@pytest.mark.parametrize("scheme", ["torch_default", "lecun1998"])
+def test_bias_bounds_of_the_connection_table(scheme):
+    bound = {"torch_default": lambda n: n**-0.5, "lecun1998": lambda n: 2.4 / n}[scheme]
     c3 = ConnectionTableConv2d(4, [(0,)] * 200 + [(0, 1, 2, 3)] * 200, 5)
-    initialize(c3, recipe, generator=seeded())
+    initialize(c3, scheme, generator=seeded())
     for fan_in, biases in zip((25, 100), c3.bias.detach().split(200), strict=True):
         assert 0.9 * bound(fan_in) < biases.abs().max() <= bound(fan_in)
 
@@ -313,15 +313,15 @@ class Mixed(nn.ModuleDict):
         )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_generator_decides_and_the_global_one_is_left_alone(recipe):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_generator_decides_and_the_global_one_is_left_alone(scheme):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    models = [initialize(filled(Mixed()), recipe, generator=seeded(seed)).state_dict() for seed in (1, 1, 2)]
+    models = [initialize(filled(Mixed()), scheme, generator=seeded(seed)).state_dict() for seed in (1, 1, 2)]
     torch.set_rng_state(before)
     model = Mixed()
     state = torch.get_rng_state()
-    again = initialize(filled(model), recipe, generator=seeded(1)).state_dict()
+    again = initialize(filled(model), scheme, generator=seeded(1)).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(models[0], models[1], rtol=0, atol=0)
     torch.testing.assert_close(models[0], again, rtol=0, atol=0)
@@ -336,12 +336,12 @@ def test_generator_of_the_cpu_leaves_other_devices_alone(monkeypatch):
     assert seeds == []
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("constant", "zeros")])
-def test_without_a_generator_the_global_one_decides(recipe):
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in ("constant", "zeros")])
+def test_without_a_generator_the_global_one_decides(scheme):
     def drawn(seed):
         model = filled(Mixed())
         torch.manual_seed(seed)
-        return {name: p.clone() for name, p in initialize(model, recipe).named_parameters()}
+        return {name: p.clone() for name, p in initialize(model, scheme).named_parameters()}
 
     torch.testing.assert_close(drawn(1), drawn(1), rtol=0, atol=0)
     assert all(p.isfinite().all() for p in drawn(1).values())
@@ -363,14 +363,14 @@ def test_layers_draw_numbers_of_their_own():
     "norm",
     [nn.BatchNorm2d(4), nn.BatchNorm1d(4), nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(2, 4), nn.LayerNorm(4)],
 )
-@pytest.mark.parametrize("recipe", ["he2015", "zeros", "krizhevsky2012"])
-def test_normalisation_starts_as_the_identity(norm, recipe):
-    initialize(filled(norm), recipe)
+@pytest.mark.parametrize("scheme", ["he2015", "zeros", "krizhevsky2012"])
+def test_normalisation_starts_as_the_identity(norm, scheme):
+    initialize(filled(norm), scheme)
     assert torch.equal(norm.weight, torch.ones(4))
     assert torch.equal(norm.bias, torch.zeros(4))
     if isinstance(norm, nn.modules.batchnorm._BatchNorm):
         norm.num_batches_tracked.fill_(7)
-        initialize(norm, recipe)
+        initialize(norm, scheme)
         assert torch.equal(norm.running_mean, torch.zeros(4))
         assert torch.equal(norm.running_var, torch.ones(4))
         assert norm.num_batches_tracked == 0
@@ -380,13 +380,13 @@ def test_normalisation_without_parameters_is_left_alone():
     assert initialize(nn.BatchNorm2d(4, affine=False, track_running_stats=False)).weight is None
 
 
-def assert_overwritten(model, recipe=None):
+def assert_overwritten(model, scheme=None):
     """No number is left of what was there, except the codes of LeNet-5, which are no weights."""
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "output.codes"}
     for tensor in state.values():
         if tensor.is_floating_point():
             tensor.fill_(math.nan)
-    initialize(model, recipe, generator=seeded())
+    initialize(model, scheme, generator=seeded())
     assert [name for name, tensor in state.items() if tensor.isnan().any()] == []
 
 
@@ -394,16 +394,16 @@ def test_own_recipe_overwrites_every_parameter(variant):
     assert_overwritten(variant.build(init=False))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("network", [partial(cnnzoo.lenet5, classic=True), cnnzoo.tutorial_cifar_resnet])
-def test_every_recipe_overwrites_every_parameter(network, recipe):
-    assert_overwritten(network(), recipe)
+def test_every_recipe_overwrites_every_parameter(network, scheme):
+    assert_overwritten(network(), scheme)
 
 
 def test_default_is_the_networks_own_recipe():
-    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, recipe=partial(normal, std=5.0))
+    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, scheme=partial(normal, std=5.0))
     assert 4 < initialize(model).fc.weight.std() < 6
-    model.recipe = "constant"
+    model.scheme = "constant"
     assert torch.equal(initialize(model).fc.weight, torch.full((100, 200), 0.1))
 
 
@@ -424,9 +424,9 @@ def test_gradients_stay_as_they_were():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_types(recipe, dtype):
-    model = initialize(filled(cnnzoo.lenet5(classic=True).to(dtype)), recipe, generator=seeded())
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_types(scheme, dtype):
+    model = initialize(filled(cnnzoo.lenet5(classic=True).to(dtype)), scheme, generator=seeded())
     assert {p.dtype for p in model.parameters()} == {dtype}
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -435,10 +435,10 @@ def test_types(recipe, dtype):
 
 
 def test_unknown_recipe():
-    with pytest.raises(UnknownNameError, match=r"^initialize: unknown recipe 'he2051': did you mean 'he2015'\?$"):
+    with pytest.raises(UnknownNameError, match=r"^initialize: unknown scheme 'he2051': did you mean 'he2015'\?$"):
         initialize(nn.Linear(2, 2), "he2051")
     with pytest.raises(
-        UnknownNameError, match=r"^initialize: unknown recipe 'xyz': known: torch_default, .*, zeros\.$"
+        UnknownNameError, match=r"^initialize: unknown scheme 'xyz': known: torch_default, .*, zeros\.$"
     ):
         initialize(nn.Linear(2, 2), "xyz")
 
@@ -448,13 +448,13 @@ def test_unknown_mode():
         initialize(nn.Linear(2, 2), partial(he2015, mode="fan_avg"))
 
 
-@pytest.mark.parametrize("recipe", [he2015, glorot2010])
-def test_unknown_distribution(recipe):
+@pytest.mark.parametrize("scheme", [he2015, glorot2010])
+def test_unknown_distribution(scheme):
     with pytest.raises(OptionError, match=r"got distribution='cauchy'; it is 'uniform' or 'normal'$"):
-        initialize(nn.Linear(2, 2), partial(recipe, distribution="cauchy"))
+        initialize(nn.Linear(2, 2), partial(scheme, distribution="cauchy"))
 
 
-@pytest.mark.parametrize("recipe", [krizhevsky2012, lecun1998])
-def test_recipe_of_no_layers(recipe):
+@pytest.mark.parametrize("scheme", [krizhevsky2012, lecun1998])
+def test_recipe_of_no_layers(scheme):
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
-    assert initialize(model, recipe) is model
+    assert initialize(model, scheme) is model

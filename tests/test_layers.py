@@ -178,7 +178,7 @@ def operation(module: nn.Module, layer: LayerShape) -> str | None:
 
 def residual(module: nn.Module) -> str:
     """The factor of a residual Inception block, and whether its sum stays as it is."""
-    if not isinstance(module, cnnzoo.nn.Residual):
+    if not isinstance(module, cnnzoo.nn.ScaledResidual):
         return ""
     return f"scale {module.scale:g}" + (", linear" if module.relu is None else "")
 

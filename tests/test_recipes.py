@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import cnnzoo
-from cnnzoo.recipes import loop
-from cnnzoo.recipes.recipe import Recipe, list_recipes, load_recipe
+from cnnzoo.training import loop
+from cnnzoo.training.recipe import Recipe, list_recipes, load_recipe
 
 
 def takes_small_pictures(recipe: Recipe) -> bool:

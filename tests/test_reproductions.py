@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cnnzoo.checkpoints.files import plain
 from cnnzoo.cli.options import settings_of
-from cnnzoo.recipes.recipe import list_recipes, load_recipe
-from cnnzoo.recipes.results import Result
-from cnnzoo.recipes.state import FREE, Epoch
+from cnnzoo.support.files import plain
+from cnnzoo.training.recipe import list_recipes, load_recipe
+from cnnzoo.training.results import Result
+from cnnzoo.training.state import FREE, Epoch
 
 reproductions = pytest.importorskip("benchmarks.reproductions")
 

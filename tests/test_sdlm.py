@@ -13,7 +13,7 @@ import cnnzoo
 from cnnzoo import CNN, MAPLoss
 from cnnzoo.initialization import lecun1998
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
-from cnnzoo.recipes.sdlm import SDLM, curvature
+from cnnzoo.training.sdlm import SDLM, curvature
 
 N = 5
 LABELS = torch.tensor([0, 2, 1, 1, 0])

@@ -17,7 +17,7 @@ from cnnzoo.checkpoints.layouts import TABLES
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.registry import read_table
+from cnnzoo.support.files import read_table
 
 Row = tuple[str, Checkpoint]
 ROWS: list[Row] = [(name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name)]

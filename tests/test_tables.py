@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cnnzoo.tables import counted, html_table, rich_table
+from cnnzoo.support.text import counted, html_table, rich_table
 
 
 def test_rich_table_keeps_what_looks_like_markup() -> None:

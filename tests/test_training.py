@@ -15,14 +15,14 @@ import cnnzoo
 from cnnzoo.checkpoints.files import write_weights
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.recipes import loop
-from cnnzoo.recipes.curves import draw
-from cnnzoo.recipes.display import Display
-from cnnzoo.recipes.evaluation import evaluate
-from cnnzoo.recipes.objective import CrossEntropy, MultiLabelSoftMargin, Objective, right
-from cnnzoo.recipes.recipe import Recipe, load_recipe
-from cnnzoo.recipes.results import Result
-from cnnzoo.recipes.state import Epoch
+from cnnzoo.training import loop
+from cnnzoo.training.curves import draw
+from cnnzoo.training.display import Display
+from cnnzoo.training.evaluation import evaluate
+from cnnzoo.training.losses import CrossEntropy, MultiLabelSoftMargin, Objective, right
+from cnnzoo.training.recipe import Recipe, load_recipe
+from cnnzoo.training.results import Result
+from cnnzoo.training.state import Epoch
 
 TINY = Recipe(
     name="tiny",
@@ -282,7 +282,7 @@ def test_compiled_objective_computes_the_same() -> None:
 
 
 def test_progress_shows_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr("cnnzoo.recipes.display.REFRESH", 0.0)
+    monkeypatch.setattr("cnnzoo.training.display.REFRESH", 0.0)
     loop.train(TINY, SETS, tmp_path)
     assert "epoch   4: loss" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from cnnzoo.checkpoints.files import read_weights, write_weights
 from cnnzoo.checkpoints.table import checkpoints
 from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
-from cnnzoo.recipes.recipe import list_recipes
+from cnnzoo.training.recipe import list_recipes
 
 BUNDLED = [
     (name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name) if one.source == "bundled"

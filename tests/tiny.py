@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from cnnzoo.data.captchas import Captcha, DrawnCaptchas
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import class_names
-from cnnzoo.recipes.recipe import Recipe
+from cnnzoo.training.recipe import Recipe
 
 
 def bars(n: int, seed: int = 0, channels: int = 1, size: int = 28) -> ImageSet:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor, nn
 
-from cnnzoo.chain import CNN, AuxiliaryCNN
+from cnnzoo.cnn import CNN, AuxiliaryCNN
 
 ADAPTABLE = frozenset({"num_classes", "in_channels", "dropout", "aux"})
 """Arguments in which a network may differ from the one that the weights were made with."""

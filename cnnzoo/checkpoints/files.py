@@ -5,7 +5,6 @@ Whatever is wrong with a file or folder is one `CheckpointError` that names it a
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from cnnzoo.checkpoints.formats import (
 )
 from cnnzoo.errors import CheckpointError, OptionError, UnknownNameError
 from cnnzoo.registry import find
+from cnnzoo.support.files import plain, replacing
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 """What the files of a folder of weights are called."""
@@ -57,20 +57,6 @@ def write_weights(model: nn.Module, path: Path | str, metadata: dict[str, str] |
             save_file(state, aside, metadata=header)
     except SafetensorError as error:
         raise CheckpointError(f"write_weights: {path} could not be written: {error}; make room on the disk") from None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end, with mode 0644, or is gone after an error."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_weights(path: Path | str, *, mmap: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -316,12 +302,3 @@ def _shallow(value: Any, levels: int = 8) -> bool:
     """Whether containers nest no deeper than a constructor's arguments could, and the stack can take."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels > 0 and all(_shallow(one, levels - 1) for one in inner)
-
-
-def plain(value: Any) -> Any:
-    """Arguments of a constructor as JSON has them: tensors and tuples become lists."""
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, (list, tuple, range)) else value

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.registry import find
 

@@ -11,12 +11,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.chain import CNN
 from cnnzoo.checkpoints.adapt import adapt
 from cnnzoo.checkpoints.files import built_from, check_finite
 from cnnzoo.checkpoints.layouts import Layout, from_layout
 from cnnzoo.checkpoints.locate import Source, same_network, shown
 from cnnzoo.checkpoints.table import Checkpoint
+from cnnzoo.cnn import CNN
 from cnnzoo.construction import Device, materialise, outline
 from cnnzoo.errors import CheckpointError
 from cnnzoo.initialization import initialize
@@ -49,7 +49,7 @@ def load(
             "network"
         )
     with nullcontext() if options else built_from(source.path):  # what is asked for is not the file's fault
-        model = outline(partial(spec.layout, **made_with | options))
+        model = outline(partial(spec.constructor, **made_with | options))
     assert isinstance(model, CNN)
     published = source.checkpoint is not None and source.checkpoint.source
     if not published and source.path.stat().st_size <= SMALL:
@@ -63,7 +63,7 @@ def load(
     target = torch.get_default_device() if device is None else torch.device(device)
     materialise(model, target, dtype, keep_statistics=True)
     for layer in fresh if target.type != "meta" else ():
-        initialize(model.get_submodule(layer), model.recipe)
+        initialize(model.get_submodule(layer), model.init)
     if fresh:
         asked = shown({name: options[name] for name in ("num_classes", "aux") if name in options})
         warnings.warn(

@@ -16,7 +16,6 @@ from cnnzoo.checkpoints.files import (
     CONFIG,
     WEIGHTS,
     inside,
-    plain,
     read_config,
     read_json,
     read_weights,
@@ -28,6 +27,7 @@ from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.registry import ModelSpec
+from cnnzoo.support.files import plain
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from cnnzoo.checkpoints.files import replacing
+from cnnzoo.support.files import replacing
 
 
 def pin(table: Path | None = None) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from cnnzoo import __version__
-from cnnzoo.chain import CNN
-from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, plain, replacing, write_weights
+from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, write_weights
 from cnnzoo.checkpoints.table import Checkpoint
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import find
+from cnnzoo.support.files import plain, replacing
 
 STATED = ("tag", "accuracy", "recipe", "data", "license", "card")
 """What a folder keeps of the checkpoint that its weights are from."""

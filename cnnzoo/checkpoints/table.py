@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.registry import read_table
+from cnnzoo.support.files import read_table
 
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import Compose

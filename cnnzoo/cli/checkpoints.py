@@ -59,7 +59,7 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
     """Write the weights of NAME (a network, tag, file, folder or repository) as torchvision or timm load them."""
     from cnnzoo.checkpoints.layouts import to_layout
     from cnnzoo.checkpoints.save import write_tensors
-    from cnnzoo.predict import load
+    from cnnzoo.classification import load
 
     write_tensors(to_layout(load(name, None, False, hub), layout), out)
     click.echo(f"wrote {out}")
@@ -73,7 +73,7 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
 def export_onnx(name: str, out: Path, hub: bool, classic: bool) -> None:
     """Write NAME (a network, tag, file, folder or repository) with its weights as ONNX, for any batch size."""
     import cnnzoo
-    from cnnzoo.predict import load
+    from cnnzoo.classification import load
 
     cnnzoo.export_onnx(load(name, None, classic, hub), out)
     click.echo(f"wrote {out}")

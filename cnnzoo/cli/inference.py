@@ -31,8 +31,8 @@ def predict(
     as_json: bool,
 ) -> None:
     """Classify picture FILES."""
+    from cnnzoo.classification import classify, load
     from cnnzoo.data.pictures import open_picture
-    from cnnzoo.predict import classify, load
 
     pictures = [open_picture(path) for path in files]
     model = load(name, checkpoint, classic, hub)
@@ -92,7 +92,7 @@ def features(
 
     import cnnzoo
     from cnnzoo.checkpoints.locate import published
-    from cnnzoo.devices import own_device
+    from cnnzoo.support.devices import own_device
 
     options: dict[str, Any] = {"classic": True} if classic else {}
     model: Any = cnnzoo.load_pretrained(
@@ -135,6 +135,6 @@ def features(
 )
 def demo(out: Path) -> None:
     """Classify ten real pictures with the LeNet-5 of 1998, and draw what it sees."""
-    from cnnzoo.demo import run
+    from cnnzoo.cli.demo import run
 
     run(console(), out)

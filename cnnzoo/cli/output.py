@@ -19,7 +19,7 @@ def console() -> "Console":
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A table for people."""
-    from cnnzoo.tables import rich_table
+    from cnnzoo.support.text import rich_table
 
     console().print(rich_table(columns, rows))
 

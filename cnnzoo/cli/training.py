@@ -67,8 +67,8 @@ def train(
     RECIPE is a name, or a file of your own that ends in .toml. Under torchrun the processes share every batch:
     torchrun --nproc-per-node 8 -m cnnzoo train resnet50 --data imagenet
     """
-    from cnnzoo.recipes.loop import train as run_recipe
-    from cnnzoo.recipes.recipe import load_recipe
+    from cnnzoo.training.loop import train as run_recipe
+    from cnnzoo.training.recipe import load_recipe
 
     if epochs and steps:
         raise OptionError("train: got --epochs and --steps; a run has one length")
@@ -120,11 +120,11 @@ def eval_(
     as_json: bool,
 ) -> None:
     """Measure weights on the test set of a training RECIPE, with pictures prepared as the weights want them."""
-    from cnnzoo.predict import load
-    from cnnzoo.recipes.evaluation import evaluate
-    from cnnzoo.recipes.loop import require_network, require_scores
-    from cnnzoo.recipes.recipe import load_recipe
-    from cnnzoo.recipes.world import joined
+    from cnnzoo.classification import load
+    from cnnzoo.training.evaluation import evaluate
+    from cnnzoo.training.loop import require_network, require_scores
+    from cnnzoo.training.recipe import load_recipe
+    from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
     model = load(what or f"runs/{stated.name}-seed0", None, False, hub)
@@ -147,7 +147,7 @@ def eval_(
 @json_option
 def recipes(as_json: bool) -> None:
     """Show the training recipes."""
-    from cnnzoo.recipes.recipe import list_recipes, load_recipe
+    from cnnzoo.training.recipe import list_recipes, load_recipe
 
     known = [load_recipe(name) for name in list_recipes()]
     if as_json:
@@ -169,8 +169,8 @@ def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
     from rich.progress import Progress
 
-    from cnnzoo.checkpoints.files import replacing
     from cnnzoo.data.captchas import Captcha, write_captchas
+    from cnnzoo.support.files import replacing
 
     with Progress(transient=True) as progress, replacing(out) as aside:
         advance = partial(progress.advance, progress.add_task("drawing", total=count + test))

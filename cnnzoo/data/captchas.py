@@ -18,8 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.data.processors import end_with_parent, helpers
 from cnnzoo.errors import DataError
+from cnnzoo.support.workers import end_with_parent, helpers
 
 if TYPE_CHECKING:
     from PIL.Image import Image

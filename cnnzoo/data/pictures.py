@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnnzoo.errors import DataError, unknown
-from cnnzoo.registry import read_table
+from cnnzoo.support.files import read_table
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -40,7 +40,7 @@ class Backend(nn.Module):
         self.run: Run | None = None
 
     @classmethod
-    def hindrance(cls, device: torch.device, dtype: torch.dtype) -> str | None:
+    def unavailable(cls, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot run here, or None."""
         if device.type not in cls.devices:
             return f"runs on {' and '.join(cls.devices)}, not on {device.type}"

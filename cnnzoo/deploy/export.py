@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.checkpoints.files import replacing
 from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.deploy.fold import folded
 from cnnzoo.deploy.quantize import quantized
-from cnnzoo.errors import DeployError, first_line
+from cnnzoo.errors import DeployError
+from cnnzoo.support.files import replacing
+from cnnzoo.support.text import first_line
 
 WRITING = ("onnx", "onnxscript")
 """The packages that torch writes ONNX with."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cnnzoo.deploy.backends import BACKENDS, Backend, OnnxRuntime
 from cnnzoo.deploy.checking import Reference, random_images
-from cnnzoo.deploy.contest import Candidate, Contest, OptimizationReport
 from cnnzoo.deploy.fold import folded
 from cnnzoo.deploy.merge import MergedBranches, merged
+from cnnzoo.deploy.timing import Candidate, Contest, OptimizationReport
 from cnnzoo.errors import DeployError, OptionError, ShapeError, unknown
 
 BackendName = Literal["auto", "eager", "cudagraphs", "onnxruntime", "openvino", "inductor"]

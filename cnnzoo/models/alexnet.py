@@ -8,7 +8,7 @@ five convolutions and three fully connected layers over two GPUs. `alexnet(class
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
@@ -84,5 +84,5 @@ def alexnet(*, classic: bool = False, num_classes: int = 1000, in_channels: int 
         input_shape=(in_channels, size, size),
         head=("fc8", 4096),
         num_classes=num_classes,
-        recipe="krizhevsky2012" if classic else "torch_default",
+        init="krizhevsky2012" if classic else "torch_default",
     )

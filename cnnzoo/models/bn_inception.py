@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import Branches, ConvUnit
 from cnnzoo.nn.inception import averaged, path
 from cnnzoo.registry import Paper, register
@@ -87,5 +87,5 @@ def bn_inception(*, num_classes: int = 1000, in_channels: int = 3) -> BNInceptio
         input_shape=(in_channels, 224, 224),
         head=("fc", features),
         num_classes=num_classes,
-        recipe="truncated_normal",
+        init="truncated_normal",
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError, unknown
 from cnnzoo.registry import Paper, register
 from cnnzoo.shapes.formula import output_size
@@ -40,7 +40,7 @@ class CaptchaCNN(CNN):
         length: int,
         input_shape: tuple[int, int, int],
         features: int,
-        recipe: str,
+        init: str,
     ) -> None:
         _check(charset, length)
         super().__init__(
@@ -48,7 +48,7 @@ class CaptchaCNN(CNN):
             input_shape=input_shape,
             head=("fc", features),
             num_classes=length * len(charset),
-            recipe=recipe,
+            init=init,
         )
         self.charset, self.length = charset, length
 
@@ -150,7 +150,7 @@ def captcha_cnn(
         length=length,
         input_shape=(in_channels, *image_size),
         features=inputs * size[0] * size[1],
-        recipe="torch_default",
+        init="torch_default",
     )
 
 
@@ -194,5 +194,5 @@ def captcha_cnn_small(
         length=length,
         input_shape=(in_channels, *image_size),
         features=inputs * size[1],
-        recipe="he2015",
+        init="he2015",
     )

@@ -6,7 +6,7 @@ He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (CVPR 201
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import BasicBlock, Shortcut
 from cnnzoo.nn.residual import conv3x3, stage
 from cnnzoo.registry import Paper, register
@@ -46,7 +46,7 @@ class CifarResNet(CNN):
             "flatten": nn.Flatten(),
         }
         super().__init__(
-            layers, input_shape=(in_channels, 32, 32), head=("fc", 64), num_classes=num_classes, recipe="he2015"
+            layers, input_shape=(in_channels, 32, 32), head=("fc", 64), num_classes=num_classes, init="he2015"
         )
 
 

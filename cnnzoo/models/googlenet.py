@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from cnnzoo.chain import CNN, AuxiliaryCNN
-from cnnzoo.initialization import Recipe, truncated_normal
+from cnnzoo.cnn import CNN, AuxiliaryCNN
+from cnnzoo.initialization import Scheme, truncated_normal
 from cnnzoo.nn import Branches, ConvUnit, LocalResponseNorm
 from cnnzoo.nn.inception import path
 from cnnzoo.registry import Paper, register
@@ -53,7 +53,7 @@ class GoogLeNet(AuxiliaryCNN):
     """GoogLeNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through inception_3a to inception_5b."""
 
 
-def classifier(in_channels: int, num_classes: int, *, classic: bool, recipe: str | Recipe) -> CNN:
+def classifier(in_channels: int, num_classes: int, *, classic: bool, init: str | Scheme) -> CNN:
     """An auxiliary classifier, section 5; it sees 14x14 maps."""
     return CNN(
         {
@@ -67,7 +67,7 @@ def classifier(in_channels: int, num_classes: int, *, classic: bool, recipe: str
         input_shape=(in_channels, 14, 14),
         head=("fc2", 1024),
         num_classes=num_classes,
-        recipe=recipe,
+        init=init,
     )
 
 
@@ -95,7 +95,7 @@ def googlenet(
     printed; those of AlexNet's successors in Caffe stand here.
     """
     norm = not classic
-    recipe = "glorot2010" if classic else partial(truncated_normal, std=0.01)
+    init = "glorot2010" if classic else partial(truncated_normal, std=0.01)
     layers: dict[str, nn.Module] = {
         "conv1": ConvUnit(in_channels, 64, 7, stride=2, norm=norm),
         "pool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
@@ -116,7 +116,7 @@ def googlenet(
         elif name == "4e":  # the published weights were trained with a window of 2
             layers["pool4"] = nn.MaxPool2d(3 if classic else 2, stride=2, ceil_mode=True)
         elif aux and name in ("4a", "4d"):
-            classifiers[f"inception_{name}"] = classifier(inputs, num_classes, classic=classic, recipe=recipe)
+            classifiers[f"inception_{name}"] = classifier(inputs, num_classes, classic=classic, init=init)
     default = 0.4 if classic else 0.2
     layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
@@ -127,7 +127,7 @@ def googlenet(
         input_shape=(in_channels, 224, 224),
         head=("fc", inputs),
         num_classes=num_classes,
-        recipe=recipe,
+        init=init,
     )
 
 

@@ -7,8 +7,8 @@ Learning" (AAAI 2017), Figures 10 to 20. `inception_resnet_v2` is the network th
 
 from torch import nn
 
-from cnnzoo.chain import CNN
-from cnnzoo.nn import Branches, ConvUnit, Residual
+from cnnzoo.cnn import CNN
+from cnnzoo.nn import Branches, ConvUnit, ScaledResidual
 from cnnzoo.nn.inception import averaged, path, reduction_a, stem, valid
 from cnnzoo.registry import Paper, register
 
@@ -48,12 +48,14 @@ class InceptionResNet(CNN):
             input_shape=(in_channels, 299, 299),
             head=("fc", features),
             num_classes=num_classes,
-            recipe="truncated_normal",
+            init="truncated_normal",
         )
 
 
 @register(PAPER, input_shape=(320, 35, 35), kind="block")
-def inception_resnet_a(*, in_channels: int = 320, double3x3: Three = (32, 48, 64), scale: float = 0.17) -> Residual:
+def inception_resnet_a(
+    *, in_channels: int = 320, double3x3: Three = (32, 48, 64), scale: float = 0.17
+) -> ScaledResidual:
     """The block of the 35x35 grid (Figures 10 and 16).
 
     Args:
@@ -67,13 +69,13 @@ def inception_resnet_a(*, in_channels: int = 320, double3x3: Three = (32, 48, 64
         branch_3x3=path(in_channels, (32, 1), (32, 3)),
         branch_double_3x3=path(in_channels, (first, 1), (second, 3), (third, 3)),
     )
-    return Residual(branches, nn.Conv2d(64 + third, in_channels, 1), scale=scale)
+    return ScaledResidual(branches, nn.Conv2d(64 + third, in_channels, 1), scale=scale)
 
 
 @register(PAPER, input_shape=(1088, 17, 17), kind="block")
 def inception_resnet_b(
     *, in_channels: int = 1088, conv1x1: int = 192, conv7x7: Three = (128, 160, 192), scale: float = 0.1
-) -> Residual:
+) -> ScaledResidual:
     """The block of the 17x17 grid (Figures 11 and 17).
 
     Args:
@@ -87,13 +89,13 @@ def inception_resnet_b(
         branch_1x1=ConvUnit(in_channels, conv1x1, 1),
         branch_7x7=path(in_channels, (first, 1), (second, (1, 7)), (third, (7, 1))),
     )
-    return Residual(branches, nn.Conv2d(conv1x1 + third, in_channels, 1), scale=scale)
+    return ScaledResidual(branches, nn.Conv2d(conv1x1 + third, in_channels, 1), scale=scale)
 
 
 @register(PAPER, input_shape=(2080, 8, 8), kind="block")
 def inception_resnet_c(
     *, in_channels: int = 2080, conv3x3: Three = (192, 224, 256), scale: float = 0.2, activation: bool = True
-) -> Residual:
+) -> ScaledResidual:
     """The block of the 8x8 grid (Figures 13 and 19).
 
     Args:
@@ -108,7 +110,7 @@ def inception_resnet_c(
         branch_3x3=path(in_channels, (first, 1), (second, (1, 3)), (third, (3, 1))),
     )
     expand = nn.Conv2d(192 + third, in_channels, 1)
-    return Residual(branches, expand, scale=scale, activation=activation)
+    return ScaledResidual(branches, expand, scale=scale, activation=activation)
 
 
 @register(PAPER, input_shape=(1088, 17, 17), kind="block")

@@ -7,7 +7,7 @@ its draft, and the widths inside the blocks are in no figure.
 
 from torch import nn
 
-from cnnzoo.chain import CNN, AuxiliaryCNN
+from cnnzoo.cnn import CNN, AuxiliaryCNN
 from cnnzoo.nn import Branches, ConvUnit
 from cnnzoo.nn.inception import averaged, path, valid
 from cnnzoo.registry import Paper, register
@@ -109,7 +109,7 @@ def inception_v3_c(*, in_channels: int = 1280) -> Branches:
     )
 
 
-def classifier(in_channels: int, num_classes: int, recipe: str) -> CNN:
+def classifier(in_channels: int, num_classes: int, init: str) -> CNN:
     """The auxiliary classifier, Figure 8; it sees 17x17 maps or larger."""
     return CNN(
         {
@@ -122,7 +122,7 @@ def classifier(in_channels: int, num_classes: int, recipe: str) -> CNN:
         input_shape=(in_channels, 17, 17),
         head=("fc", 768),
         num_classes=num_classes,
-        recipe=recipe,
+        init=init,
     )
 
 
@@ -140,7 +140,7 @@ def inception_v3(
 
     Source: Szegedy et al. 2016, section 6, and the authors' released code.
     """
-    recipe = "truncated_normal"
+    init = "truncated_normal"
     return InceptionV3(
         {
             "conv1a": ConvUnit(in_channels, 32, 3, 2, padding=0),
@@ -165,9 +165,9 @@ def inception_v3(
             "flatten": nn.Flatten(),
             "dropout": nn.Dropout(dropout),
         },
-        aux={"mixed_6e": classifier(768, num_classes, recipe)} if aux else None,
+        aux={"mixed_6e": classifier(768, num_classes, init)} if aux else None,
         input_shape=(in_channels, 299, 299),
         head=("fc", 2048),
         num_classes=num_classes,
-        recipe=recipe,
+        init=init,
     )

@@ -6,7 +6,7 @@ Learning" (AAAI 2017), Figures 3 to 9. `inception_resnet.py` has the paper's res
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import Branches, ConvUnit
 from cnnzoo.nn.inception import averaged, path, reduction_a, stem, valid
 from cnnzoo.registry import Paper, register
@@ -160,5 +160,5 @@ def inception_v4(
         input_shape=(in_channels, 299, 299),
         head=("fc", 1536),
         num_classes=num_classes,
-        recipe="truncated_normal",
+        init="truncated_normal",
     )

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.nn import ConnectionTable, ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 from cnnzoo.registry import Paper, register
@@ -67,7 +67,7 @@ class LeNet5(CNN):
         pool: str,
         codes: Tensor | None,
         field: int,
-        recipe: str,
+        init: str,
     ) -> None:
         maps = 16 if connections == "dense" else len(connections)
         squash = ACTIVATIONS[activation]
@@ -100,7 +100,7 @@ class LeNet5(CNN):
             input_shape=(in_channels, field, field),
             head=("output", 84) if codes is None else None,
             num_classes=num_classes,
-            recipe=recipe,
+            init=init,
         )
 
     def reset_classifier(self, num_classes: int, codes: Codes | None = None) -> None:
@@ -159,7 +159,7 @@ def lenet5(
             pool=pool,
             codes=None,
             field=28,
-            recipe="he2015" if activation == "relu" else "glorot2010",
+            init="he2015" if activation == "relu" else "glorot2010",
         )
     for option, value in (("activation", activation), ("pool", pool)):
         if value is not None:
@@ -175,7 +175,7 @@ def lenet5(
         pool="subsample",
         codes=_codes(num_classes, codes, "lenet5") if num_classes else None,
         field=32,
-        recipe="lecun1998",
+        init="lecun1998",
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import PreActBasicBlock, PreActBottleneck, Shortcut
 from cnnzoo.nn.residual import conv3x3, shortcut_around, stage
 from cnnzoo.registry import Paper, register
@@ -74,7 +74,7 @@ class PreResNet(CNN):
             input_shape=(in_channels, 224, 224),
             head=("fc", inputs),
             num_classes=num_classes,
-            recipe="he2015",
+            init="he2015",
         )
 
 
@@ -102,7 +102,7 @@ class CifarPreResNet(CNN):
             input_shape=(in_channels, 32, 32),
             head=("fc", inputs),
             num_classes=num_classes,
-            recipe="he2015",
+            init="he2015",
         )
 
 

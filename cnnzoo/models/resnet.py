@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import BasicBlock, Bottleneck, Shortcut
 from cnnzoo.nn.residual import shortcut_around, stage
 from cnnzoo.registry import Paper, register
@@ -68,7 +68,7 @@ class ResNet(CNN):
             input_shape=(in_channels, 224, 224),
             head=("fc", inputs),
             num_classes=num_classes,
-            recipe="he2015",
+            init="he2015",
         )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Generator, Tensor, nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.initialization import Layers, normal, torch_default
 from cnnzoo.nn import BasicBlock
@@ -148,7 +148,7 @@ def tutorial_lenet5_sigmoid(*, num_classes: int = 10, in_channels: int = 1) -> C
         input_shape=(in_channels, 28, 28),
         head=("fc3", 84),
         num_classes=num_classes,
-        recipe=xavier_weights,
+        init=xavier_weights,
     )
 
 
@@ -257,5 +257,5 @@ def convnet(
         input_shape=(in_channels, *image_size),
         head=(f"fc{len(hidden) + 1}", features),
         num_classes=num_classes,
-        recipe="he2015" if weight_std is None else partial(normal, std=weight_std),
+        init="he2015" if weight_std is None else partial(normal, std=weight_std),
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
@@ -80,13 +80,13 @@ class VGG(CNN):
             layers[f"drop{name}"] = nn.Dropout(dropout)
         # Section 3.1 starts A from small random weights and the others from A's, and notes that those of Glorot and
         # Bengio (2010) make that unnecessary.
-        recipe = "he2015" if norm else "simonyan2014" if configuration is A else "glorot2010"
+        init = "he2015" if norm else "simonyan2014" if configuration is A else "glorot2010"
         super().__init__(
             layers,
             input_shape=(in_channels, 224, 224),
             head=("fc8", 4096),
             num_classes=num_classes,
-            recipe=recipe,
+            init=init,
         )
 
 

@@ -5,7 +5,7 @@ methods: `fans()` for initialization, `macs(output_shape)` for the shape table a
 the paper's own count.
 """
 
-from cnnzoo.nn.inception import Branches, ConvUnit, Residual
+from cnnzoo.nn.inception import Branches, ConvUnit, ScaledResidual
 from cnnzoo.nn.lenet import ConnectionTable, ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 from cnnzoo.nn.normalization import LocalResponseNorm
 from cnnzoo.nn.residual import (
@@ -28,7 +28,7 @@ __all__ = [
     "PreActBasicBlock",
     "PreActBottleneck",
     "RBFOutput",
-    "Residual",
+    "ScaledResidual",
     "ScaledTanh",
     "Shortcut",
     "Subsample",

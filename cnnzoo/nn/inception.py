@@ -56,7 +56,7 @@ class Branches(nn.Module):
         return torch.cat([branch(x) for branch in self._modules.values() if branch is not None], 1)
 
 
-class Residual(nn.Module):
+class ScaledResidual(nn.Module):
     """x + scale * expand(branches(x)), rectified unless the unit is linear.
 
     Images (N, C, H, W) to the same shape.

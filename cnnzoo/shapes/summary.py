@@ -8,7 +8,7 @@ from torch import nn
 
 from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
 from cnnzoo.shapes.receptive import nominal_shape
-from cnnzoo.tables import as_text, html_table, rich_table
+from cnnzoo.support.text import as_text, html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table

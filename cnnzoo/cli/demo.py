@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cnnzoo.chain import CNN
+from cnnzoo.classification import classify
+from cnnzoo.cnn import CNN
 from cnnzoo.data.pictures import drawn, samples
-from cnnzoo.predict import classify
 from cnnzoo.shapes.summary import summary
 from cnnzoo.zoo import load_pretrained
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cnnzoo.deploy.backends import Backend
 from cnnzoo.deploy.checking import Reference
-from cnnzoo.errors import DeployError, first_line
-from cnnzoo.tables import as_text, html_table, rich_table
+from cnnzoo.errors import DeployError
+from cnnzoo.support.text import as_text, first_line, html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,9 +114,9 @@ class Contest:
     def enter(self, candidate: Candidate) -> None:
         """Prepare, compare and time a candidate; it stays if it is the fastest."""
         trial = Trial(candidate.backend.name, candidate.merged)
-        hindrance = candidate.backend.hindrance(self.images.device, self.dtype)
-        if hindrance:
-            self.trials.append(replace(trial, note=hindrance))
+        unavailable = candidate.backend.unavailable(self.images.device, self.dtype)
+        if unavailable:
+            self.trials.append(replace(trial, note=unavailable))
             return
         started = time.perf_counter()
         try:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cnnzoo.aliasing import FaithfulTracer, Memory, effects_in, is_torch_layer
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError, unknown
+from cnnzoo.extraction.memory import FaithfulTracer, Memory, effects_in, is_torch_layer
 
 # A copy of one of these would have a mode of its own, which `train()` and `eval()` of the network do not reach.
 RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.data.processors import helpers
-from cnnzoo.recipes.batches import Asked, Read, served
-from cnnzoo.recipes.objective import CrossEntropy, by_position, right
-from cnnzoo.recipes.world import World
+from cnnzoo.support.workers import helpers
+from cnnzoo.training.batches import Asked, Read, served
+from cnnzoo.training.losses import CrossEntropy, by_position, right
+from cnnzoo.training.world import World
 
 Views = Literal["middle", "ten"]
 """Of each picture the middle, or four corners and the middle, each also mirrored, whose probabilities are averaged."""

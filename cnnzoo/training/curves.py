@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from cnnzoo.recipes.state import Epoch
+from cnnzoo.training.state import Epoch
 
 
 def can_draw() -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnzoo.chain import AuxiliaryCNN
+from cnnzoo.cnn import AuxiliaryCNN
 from cnnzoo.errors import OptionError
 from cnnzoo.models.lenet import MAPLoss
 

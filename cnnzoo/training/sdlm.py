@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 

@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnzoo.chain import CNN
-from cnnzoo.checkpoints.files import replacing
 from cnnzoo.checkpoints.locate import same_network, shown
 from cnnzoo.checkpoints.save import save_pretrained
 from cnnzoo.checkpoints.table import Checkpoint
+from cnnzoo.cnn import CNN
 from cnnzoo.data.captchas import FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import CheckpointError, OptionError
-from cnnzoo.recipes.batches import Batch, Plan, Split, loader
-from cnnzoo.recipes.curves import can_draw, draw
-from cnnzoo.recipes.display import Display
-from cnnzoo.recipes.evaluation import evaluate
-from cnnzoo.recipes.objective import Objective
-from cnnzoo.recipes.recipe import Recipe
-from cnnzoo.recipes.results import RESULT, result
-from cnnzoo.recipes.sdlm import SDLM
-from cnnzoo.recipes.state import Epoch, State
-from cnnzoo.recipes.world import World, joined
 from cnnzoo.registry import find
-from cnnzoo.tables import counted
+from cnnzoo.support.files import replacing
+from cnnzoo.support.text import counted
+from cnnzoo.training.batches import Batch, Plan, Split, loader
+from cnnzoo.training.curves import can_draw, draw
+from cnnzoo.training.display import Display
+from cnnzoo.training.evaluation import evaluate
+from cnnzoo.training.losses import Objective
+from cnnzoo.training.recipe import Recipe
+from cnnzoo.training.results import RESULT, result
+from cnnzoo.training.sdlm import SDLM
+from cnnzoo.training.state import Epoch, State
+from cnnzoo.training.world import World, joined
 from cnnzoo.zoo import construct_named
 
 

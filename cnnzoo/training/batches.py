@@ -16,10 +16,10 @@ from cnnzoo.data.captchas import FreshCaptchas
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.data.processors import helpers
 from cnnzoo.errors import DataError, OptionError
-from cnnzoo.recipes.augmentation import Augmentation, Chance, Crop, RandomCrop
-from cnnzoo.recipes.world import World
+from cnnzoo.support.workers import helpers
+from cnnzoo.training.augmentation import Augmentation, Chance, Crop, RandomCrop
+from cnnzoo.training.world import World
 
 Split = ImageSet | PictureFiles | FreshCaptchas
 """The pictures to train or to test on."""

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnzoo.chain import CNN
-from cnnzoo.checkpoints.files import plain
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import DataError, OptionError
-from cnnzoo.extraction import features
-from cnnzoo.feature_tables.batches import Transforms
-from cnnzoo.feature_tables.folder import list_pictures
-from cnnzoo.feature_tables.parts import Parts
-from cnnzoo.feature_tables.ranks import Ranks
-from cnnzoo.feature_tables.table import FeatureTable, load_features
-from cnnzoo.feature_tables.work import Work
+from cnnzoo.extraction.extractor import features
+from cnnzoo.extraction.tables.batches import Transforms
+from cnnzoo.extraction.tables.folder import list_pictures
+from cnnzoo.extraction.tables.parts import Parts
+from cnnzoo.extraction.tables.ranks import Ranks
+from cnnzoo.extraction.tables.table import FeatureTable, load_features
+from cnnzoo.extraction.tables.work import Work
+from cnnzoo.support.files import plain
 
 
 def save_features(

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from cnnzoo.devices import own_device
 from cnnzoo.errors import OptionError
+from cnnzoo.support.devices import own_device
 
 T = TypeVar("T")
 

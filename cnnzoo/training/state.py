@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnzoo.checkpoints.files import replacing
-from cnnzoo.errors import CheckpointError, first_line
-from cnnzoo.recipes.recipe import Recipe
-from cnnzoo.recipes.world import World
+from cnnzoo.errors import CheckpointError
+from cnnzoo.support.files import replacing
+from cnnzoo.support.text import first_line
+from cnnzoo.training.recipe import Recipe
+from cnnzoo.training.world import World
 
 FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last"}
 """Fields of a recipe that may change from one call to the next: its length, what is said of it, and how it runs."""

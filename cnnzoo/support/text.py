@@ -14,6 +14,11 @@ def counted(count: int, unit: str) -> str:
     return f"{count:,} {unit if count == 1 else unit + 's'}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+
+
 def rich_table(
     columns: Iterable[str],
     rows: Iterable[Iterable[str]],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError
 from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.registry import ModelName

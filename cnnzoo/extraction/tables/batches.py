@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cnnzoo.data.pictures import open_picture
-from cnnzoo.data.processors import own_processors
 from cnnzoo.errors import DataError
-from cnnzoo.feature_tables.folder import PictureFolder
+from cnnzoo.extraction.tables.folder import PictureFolder
+from cnnzoo.support.workers import own_processors
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,7 +1,6 @@
 """What is kept of a finished run: the evidence for what its recipe reaches."""
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,12 +10,13 @@ from typing import Any
 import torch
 
 import cnnzoo
-from cnnzoo.checkpoints.files import plain, replacing
 from cnnzoo.errors import DataError
-from cnnzoo.recipes.recipe import Recipe
-from cnnzoo.recipes.state import Epoch
-from cnnzoo.recipes.world import World
-from cnnzoo.tables import counted
+from cnnzoo.support.files import plain, replacing
+from cnnzoo.support.hardware import processor
+from cnnzoo.support.text import counted
+from cnnzoo.training.recipe import Recipe
+from cnnzoo.training.state import Epoch
+from cnnzoo.training.world import World
 
 RESULT = "result.json"
 
@@ -89,15 +89,3 @@ def hardware(world: World) -> str:
         return f"{world.size} x {torch.cuda.get_device_name(world.device)}"
     processes = f", {world.size} processes" if world.size > 1 else ""
     return f"{processor()}, {counted(torch.get_num_threads(), 'thread')}{processes}"
-
-
-def processor() -> str:
-    """The processor's model name; what Python knows of it is no more than the architecture on Linux."""
-    return cpuinfo("model name") or platform.processor()
-
-
-def cpuinfo(entry: str) -> str:
-    """What Linux says of the first processor, such as its `model name`; nothing elsewhere."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(entry)), "")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cnnzoo.recipes.state import Epoch
+from cnnzoo.training.state import Epoch
 
 REFRESH = 0.5
 """Seconds between two looks at the loss, for which a GPU has to be waited for."""

@@ -15,14 +15,14 @@ from torch import nn
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CnnzooError, OptionError, suggestion, unknown
-from cnnzoo.initialization import RECIPES, initialize
-from cnnzoo.recipes.augmentation import AUGMENTATIONS, CROPS
-from cnnzoo.recipes.batches import Split, Transforms
-from cnnzoo.recipes.evaluation import Views
-from cnnzoo.recipes.objective import LOSSES, Precision
-from cnnzoo.recipes.schedules import SCHEDULES, Schedule
-from cnnzoo.recipes.sdlm import SDLM
-from cnnzoo.tables import counted
+from cnnzoo.initialization import SCHEMES, initialize
+from cnnzoo.support.text import counted
+from cnnzoo.training.augmentation import AUGMENTATIONS, CROPS
+from cnnzoo.training.batches import Split, Transforms
+from cnnzoo.training.evaluation import Views
+from cnnzoo.training.losses import LOSSES, Precision
+from cnnzoo.training.schedules import SCHEDULES, Schedule
+from cnnzoo.training.sdlm import SDLM
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -38,7 +38,7 @@ Stated = dict[str, Any]
 LENGTH = {"epochs", "steps"}
 """How long a run is; stating one takes the place of the other."""
 
-CATALOGUE = "cnnzoo.recipes.catalogue"
+CATALOGUE = "cnnzoo.training.recipes"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Recipe:
         check(own, "optimizer", self.optimizer, OPTIMIZERS, given={"params"})
         check(own, "schedule", self.schedule, SCHEDULES)
         if self.init is not None:
-            check(own, "init", self.init, RECIPES, given={"layers", "generator"})
+            check(own, "init", self.init, SCHEMES, given={"layers", "generator"})
         if self.crop is not None:
             check(own, "crop", self.crop, CROPS)
         for one in self.augment:
@@ -128,7 +128,7 @@ class Recipe:
         """Initialise a network as the recipe states, if it does."""
         if self.init is not None:
             stated = self.init
-            initialize(model, lambda *layers: make(RECIPES, stated, *layers), generator=generator)
+            initialize(model, lambda *layers: make(SCHEMES, stated, *layers), generator=generator)
 
     def make_loss(self) -> nn.Module:
         """The criterion: scores and labels to a scalar."""

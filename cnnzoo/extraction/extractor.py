@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cnnzoo.chain import CNN
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
-from cnnzoo.recording import Recording, record
+from cnnzoo.extraction.recording import Recording, record
 from cnnzoo.shapes.probe import check, trace
 
 Code = tuple[str, dict[str, Any]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.errors import OptionError, ShapeError
-from cnnzoo.initialization import Recipe, initialize
+from cnnzoo.initialization import Scheme, initialize
 from cnnzoo.shapes.probe import check
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class CNN(nn.Sequential):
         input_shape: (C, H, W) of the pictures it is made for.
         head: name (dotted where it closes a part) and input features of the linear layer that closes the chain.
         num_classes: outputs of that layer; 0 leaves it out, and the network ends at its features.
-        recipe: the recipe that initialises it, or the name of one in `cnnzoo.initialization`.
+        init: the scheme that initialises it, or the name of one in `cnnzoo.initialization`.
 
     Attributes:
         config: the constructor's name and every argument, or None on a chain put together by hand.
@@ -42,13 +42,13 @@ class CNN(nn.Sequential):
         input_shape: tuple[int, int, int] | None = None,
         head: tuple[str, int] | None = None,
         num_classes: int = 0,
-        recipe: str | Recipe = "torch_default",
+        init: str | Scheme = "torch_default",
     ) -> None:
         super().__init__()
         for name, layer in dict(layers).items():
             self.add_module(name, layer)
         self.input_shape = input_shape
-        self.recipe = recipe
+        self.init = init
         if num_classes < 0:
             raise OptionError(f"{type(self).__name__}: got num_classes={num_classes}; it is 0 (features) or more")
         self.head = head
@@ -81,7 +81,7 @@ class CNN(nn.Sequential):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a fresh one for `num_classes` classes; 0 removes it.
 
-        The new layer is initialised by the network's own recipe, on the device and in the dtype of the rest.
+        The new layer is initialised by the network's own scheme, on the device and in the dtype of the rest.
 
         Raises:
             OptionError: the network does not close with a linear layer.
@@ -97,7 +97,7 @@ class CNN(nn.Sequential):
         layers.pop(last, None)
         if num_classes:
             fresh = nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
-            layers[last] = initialize(fresh, self.recipe)
+            layers[last] = initialize(fresh, self.init)
         self._is_now(num_classes=num_classes)
 
     def _is_now(self, *, num_classes: int, **options: Any) -> None:

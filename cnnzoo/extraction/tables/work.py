@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.errors import DataError
-from cnnzoo.feature_tables.batches import Batch, Transforms, loaded, own_share
-from cnnzoo.feature_tables.folder import PictureFolder
-from cnnzoo.feature_tables.parts import Parts
-from cnnzoo.feature_tables.ranks import Ranks
+from cnnzoo.extraction.tables.batches import Batch, Transforms, loaded, own_share
+from cnnzoo.extraction.tables.folder import PictureFolder
+from cnnzoo.extraction.tables.parts import Parts
+from cnnzoo.extraction.tables.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnzoo.checkpoints.files import replacing
 from cnnzoo.errors import DataError
-from cnnzoo.feature_tables.folder import PictureFolder, labels
-from cnnzoo.feature_tables.table import KEY, Column, encoded, origin_in, write_stream
+from cnnzoo.extraction.tables.folder import PictureFolder, labels
+from cnnzoo.extraction.tables.table import KEY, Column, encoded, origin_in, write_stream
+from cnnzoo.support.files import replacing
 
 LONG = {
     "weights": "the network has other weights",

@@ -1,64 +1,18 @@
-"""Weight initialization: one function for each published recipe.
+"""The published initialization schemes, one function each."""
 
-A recipe fills the layers that hold weights, in the order of `modules()`, which for a chain is the order in which they
-run. Batch normalisation always starts as the identity (Ioffe and Szegedy 2015): scale 1, shift 0.
-
-    cnnzoo.initialize(model, "he2015")
-    cnnzoo.initialize(model, functools.partial(he2015, mode="fan_out"), generator=torch.Generator().manual_seed(0))
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
-from cnnzoo.draws import Draws, Fan
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError
+from cnnzoo.initialization.draws import Draws, Fan
+from cnnzoo.initialization.fans import bias_of, fans, unit_fan_in, units_of, weight_of
 from cnnzoo.nn import ConnectionTableConv2d, Subsample
 
 Layers = Sequence[nn.Module]
-Recipe = Callable[[Layers, Generator | None], None]
-
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, ConnectionTableConv2d, Subsample)
-NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-
-
-@torch.no_grad()
-def initialize(
-    model: nn.Module, recipe: str | Recipe | None = None, *, generator: Generator | None = None
-) -> nn.Module:
-    """Initialise every layer of a network, in place.
-
-    Args:
-        model: any network. Convolutions, linear layers and the sub-sampling of LeNet-5 follow the recipe;
-            normalisation starts as the identity; any other layer that can does as its `reset_parameters` says.
-        recipe: a recipe or the name of one (see `cnnzoo.initialization.RECIPES`); by default the network's own.
-        generator: where the random numbers come from, on the model's device; by default torch's global generator.
-
-    Returns:
-        The model.
-
-    Raises:
-        UnknownNameError: there is no recipe of that name.
-    """
-    if recipe is None:
-        own: str | Recipe = getattr(model, "recipe", torch_default)
-        recipe = own
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise unknown("initialize", "recipe", recipe, RECIPES)
-        recipe = RECIPES[recipe]
-    weighted = []
-    for module in model.modules():
-        if isinstance(module, WEIGHTED):
-            weighted.append(module)
-        elif isinstance(module, NORMALISED):
-            module.reset_parameters()
-        elif next(module.parameters(recurse=False), None) is not None:
-            _reset(module, generator)
-    recipe(weighted, generator)
-    return model
+Scheme = Callable[[Layers, Generator | None], None]
 
 
 def torch_default(layers: Layers, generator: Generator | None = None) -> None:
@@ -70,8 +24,8 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
         for layer in layers:
             own = isinstance(layer, (ConnectionTableConv2d, Subsample))
             # For a transposed convolution torch takes the wrong axis of the weight; so does this.
-            draws.uniform(_weight(layer), (fans(layer)[0] if own else _weight(layer)[0].numel()) ** -0.5)
-            draws.uniform(_bias(layer), (_unit_fan_in(layer) if own else _weight(layer)[0].numel()) ** -0.5)
+            draws.uniform(weight_of(layer), (fans(layer)[0] if own else weight_of(layer)[0].numel()) ** -0.5)
+            draws.uniform(bias_of(layer), (unit_fan_in(layer) if own else weight_of(layer)[0].numel()) ** -0.5)
 
 
 def lecun1998(layers: Layers, generator: Generator | None = None, *, exponent: float = 1.0) -> None:
@@ -87,8 +41,8 @@ def lecun1998(layers: Layers, generator: Generator | None = None, *, exponent: f
     """
     with Draws(generator) as draws:
         for layer in layers:
-            draws.uniform(_weight(layer), 2.4 / fans(layer)[0] ** exponent)
-            draws.uniform(_bias(layer), 2.4 / _unit_fan_in(layer) ** exponent)
+            draws.uniform(weight_of(layer), 2.4 / fans(layer)[0] ** exponent)
+            draws.uniform(bias_of(layer), 2.4 / unit_fan_in(layer) ** exponent)
 
 
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
@@ -104,7 +58,7 @@ def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
     ones = {*convolutions[1:2], *convolutions[3:5], *linear[:-1]}
     normal(layers, generator, std=0.01)
     for layer in layers:
-        _constant(_bias(layer), 1.0 if layer in ones else 0.0)
+        _constant(bias_of(layer), 1.0 if layer in ones else 0.0)
 
 
 def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
@@ -123,8 +77,8 @@ def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0
     """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline."""
     with Draws(generator) as draws:
         for layer in layers:
-            draws.normal(_weight(layer), std)
-            _constant(_bias(layer), 0.0)
+            draws.normal(weight_of(layer), std)
+            _constant(bias_of(layer), 0.0)
 
 
 def truncated_normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.1) -> None:
@@ -134,8 +88,8 @@ def truncated_normal(layers: Layers, generator: Generator | None = None, *, std:
     """
     with Draws(generator) as draws:
         for layer in layers:
-            draws.truncated_normal(_weight(layer), std)
-            _constant(_bias(layer), 0.0)
+            draws.truncated_normal(weight_of(layer), std)
+            _constant(bias_of(layer), 0.0)
 
 
 def glorot2010(
@@ -183,13 +137,13 @@ def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: floa
     networks" (2013).
     """
     for layer in layers:
-        weight = _weight(layer)
+        weight = weight_of(layer)
         if weight.ndim > 1:
             flat = torch.empty(len(weight), weight[0].numel(), device=weight.device)
             weight.copy_(nn.init.orthogonal_(flat, gain, generator=generator).view_as(weight))
         else:
             weight.fill_(gain)  # one number for each map: the orthogonal 1x1 matrix
-        _constant(_bias(layer), 0.0)
+        _constant(bias_of(layer), 0.0)
 
 
 def sparse(layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0) -> None:
@@ -199,7 +153,7 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
     """
     normal(layers, generator, std=std)
     for layer in layers:
-        for units in _units(layer):
+        for units in units_of(layer):
             rank = torch.rand(units.flatten(1).shape, generator=generator, device=units.device).argsort(1).argsort(1)
             units.masked_fill_((rank >= connections).view_as(units), 0)
 
@@ -207,8 +161,8 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
 def constant(layers: Layers, generator: Generator | None = None, *, value: float = 0.1) -> None:
     """Every weight the same, biases 0, to see why it fails: all units of a layer compute and learn the same thing."""
     for layer in layers:
-        _constant(_weight(layer), value)
-        _constant(_bias(layer), 0.0)
+        _constant(weight_of(layer), value)
+        _constant(bias_of(layer), 0.0)
 
 
 def zeros(layers: Layers, generator: Generator | None = None) -> None:
@@ -216,7 +170,7 @@ def zeros(layers: Layers, generator: Generator | None = None) -> None:
     constant(layers, generator, value=0.0)
 
 
-RECIPES: dict[str, Recipe] = {
+SCHEMES: dict[str, Scheme] = {
     "torch_default": torch_default,
     "lecun1998": lecun1998,
     "krizhevsky2012": krizhevsky2012,
@@ -232,76 +186,16 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def fans(layer: nn.Module) -> tuple[Fan, Fan]:
-    """Fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
-
-    Numbers, or tensors that broadcast against the weight where units differ (the connection table of LeNet-5).
-    """
-    if isinstance(layer, (ConnectionTableConv2d, Subsample)):
-        return layer.fans()
-    weight = _weight(layer)
-    area = weight[0, 0].numel()
-    groups = getattr(layer, "groups", 1)
-    rows, columns = len(weight) // groups * area, weight.shape[1] * area
-    # A transposed convolution stores (in, out / groups, ...), every other layer (out, in / groups, ...).
-    return (rows, columns) if getattr(layer, "transposed", False) else (columns, rows)
-
-
-def _unit_fan_in(layer: nn.Module) -> Fan:
-    """The fan-in of each unit, to broadcast against the bias."""
-    return layer.unit_fan_in() if isinstance(layer, ConnectionTableConv2d) else fans(layer)[0]
-
-
-def _units(layer: nn.Module) -> Iterable[Tensor]:
-    """The weight in parts whose rows each belong to one unit, as views."""
-    weight = _weight(layer)
-    if isinstance(layer, ConnectionTableConv2d):
-        return (kernels.unsqueeze(0) for kernels in weight.split([len(row) for row in layer.table]))
-    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
-        return (group.transpose(0, 1) for group in weight.chunk(layer.groups))
-    return (weight.view(len(weight), -1, *weight.shape[2:]),)
-
-
 def _scaled(layer: nn.Module, variance: Fan, distribution: str, draws: Draws) -> None:
     if distribution == "uniform":
-        draws.uniform(_weight(layer), (3 * variance) ** 0.5)  # the variance of a uniform is bound^2 / 3
+        draws.uniform(weight_of(layer), (3 * variance) ** 0.5)  # the variance of a uniform is bound^2 / 3
     elif distribution == "normal":
-        draws.normal(_weight(layer), variance**0.5)
+        draws.normal(weight_of(layer), variance**0.5)
     else:
         raise OptionError(f"initialize: got distribution={distribution!r}; it is 'uniform' or 'normal'")
-    _constant(_bias(layer), 0.0)
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    assert isinstance(layer.weight, Tensor)
-    return layer.weight
-
-
-def _bias(layer: nn.Module) -> Tensor | None:
-    assert layer.bias is None or isinstance(layer.bias, Tensor)
-    return layer.bias
+    _constant(bias_of(layer), 0.0)
 
 
 def _constant(tensor: Tensor | None, value: float) -> None:
     if tensor is not None:
         tensor.fill_(value)
-
-
-def _reset(module: nn.Module, generator: Generator | None) -> None:
-    """Reset a layer that no recipe speaks about; its own method knows the global generator only, which is kept."""
-    reset = getattr(module, "reset_parameters", None)
-    if not callable(reset):
-        return
-    if generator is None:
-        reset()
-        return
-    device = generator.device
-    seed = int(torch.randint(2**31, (), generator=generator, device=device))
-    if device.type == "cuda":
-        with torch.random.fork_rng([device]), torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-            reset()
-    else:
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
-            reset()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnzoo.errors import OptionError
-from cnnzoo.recipes.world import World
+from cnnzoo.training.world import World
 
 
 class Chance:

@@ -1,0 +1,42 @@
+"""Files: written aside and renamed, values as JSON has them, and the tables that come with the package."""
+
+import functools
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+@functools.cache
+def read_table(name: str) -> dict[str, Any]:
+    """A TOML file that comes with the package, such as `papers/lenet.toml`."""
+    return tomllib.loads(files("cnnzoo").joinpath(name).read_text("utf-8"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end, with mode 0644, or is gone after an error."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """Arguments of a constructor as JSON has them: tensors and tuples become lists."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple, range)) else value
