@@ -5,11 +5,44 @@ of cnnzoo can catch them. The command line prints them as one line.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class CnnzooError(Exception):
-    """The base of every exception that cnnzoo raises on purpose."""
+    """The base of every exception that cnnzoo raises on purpose.
+
+    Attributes:
+        operation: the public function that was called, with which the text begins.
+    """
+
+    operation = ""
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.message}" if self.operation else self.message
+
+    @property
+    def message(self) -> str:
+        """The text without the operation's name, for a program that has names of its own for what it does."""
+        return super().__str__()
+
+
+def operation(function: Callable[P, R]) -> Callable[P, R]:
+    """Let the errors of a public function begin with its name; where one calls another, with the outer one's."""
+
+    @wraps(function)
+    def named(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*args, **options)
+        except CnnzooError as error:
+            error.operation = function.__name__
+            raise
+
+    return named
 
 
 class UnknownNameError(CnnzooError, LookupError):
@@ -34,7 +67,7 @@ class ShapeError(CnnzooError, ValueError):
         self.excess = excess
 
     def __reduce__(self):
-        return (_rebuild, (str(self), self.layer, self.excess))
+        return (_rebuild, (self.message, self.layer, self.excess), vars(self))
 
 
 def _rebuild(message: str, layer: str | None, excess: int) -> ShapeError:
@@ -57,9 +90,10 @@ class DeployError(CnnzooError, ValueError):
     """A network that cannot be folded, exported or run by a backend, or computes something else when it is."""
 
 
-def unknown(operation: str, what: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
-    """The error for a name that is not in `known`."""
-    return UnknownNameError(f"{operation}: unknown {what} {name!r}: {suggestion(name, known)} {remedy}".rstrip())
+def unknown(where: str, what: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
+    """The error for a name that is not in `known`; `where` it is not, unless the operation says it all."""
+    said = f"unknown {what} {name!r}: {suggestion(name, known)} {remedy}".rstrip()
+    return UnknownNameError(f"{where}: {said}" if where else said)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

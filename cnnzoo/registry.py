@@ -10,8 +10,8 @@ from typing import Any, Literal, NewType, ParamSpec, TypeVar
 from torch import nn
 
 from cnnzoo.construction import construct
-from cnnzoo.errors import OptionError, suggestion, unknown
-from cnnzoo.support.files import read_table
+from cnnzoo.errors import OptionError, operation, suggestion, unknown
+from cnnzoo.support.files import plain, read_table
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
@@ -61,6 +61,10 @@ class Config:
         return bool(self.options.get("classic", False))
 
 
+ADAPTABLE = frozenset({"num_classes", "in_channels", "dropout", "aux"})
+"""Arguments in which a network may differ from the one that its weights were made with."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What the registry knows about a network or a block.
@@ -104,17 +108,32 @@ class ModelSpec:
         """The first line of the constructor's documentation."""
         return (inspect.getdoc(self.build) or "").partition("\n")[0]
 
-    def check(self, options: Mapping[str, Any], operation: str = "create") -> None:
-        """Raise `OptionError` unless the constructor takes these options."""
+    def is_same(self, made_with: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+        """Whether two sets of arguments differ at most in what weights can be adapted to."""
+        defaults = {name: one.default for name, one in self.parameters.items() if name not in ADAPTABLE}
+
+        def fixed(options: Mapping[str, Any]) -> dict[str, Any]:
+            return plain({name: options.get(name, default) for name, default in defaults.items()})
+
+        return fixed(made_with) == fixed(asked)
+
+    @staticmethod
+    def shown(options: Mapping[str, Any]) -> str:
+        """Arguments, for a message."""
+        return ", ".join(f"{name}={value!r}" for name, value in options.items()) or "its default arguments"
+
+    def check(self, options: Mapping[str, Any], where: str = "") -> None:
+        """Raise `OptionError` unless the constructor takes these options, which stand in a file or the like."""
+        before = f"{where}: " if where else ""
         for option in options:
             if option in self.parameters:
                 continue
             if option == "classic":
                 raise OptionError(
-                    f"{operation}: {self.name} takes no classic=, which would change nothing: it has one variant"
+                    f"{before}{self.name} takes no classic=, which would change nothing: it has one variant"
                 )
             raise OptionError(
-                f"{operation}: {self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
+                f"{before}{self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
                 f"It takes {', '.join(self.parameters)}."
             )
 
@@ -134,11 +153,11 @@ def register(
     def decorate(function: Callable[P, M]) -> Callable[P, M]:
         name = ModelName(function.__name__)
         if name in _specs:
-            raise OptionError(f"register: the name {name!r} is taken by {_specs[name].build.__module__}")
+            raise OptionError(f"the name {name!r} is taken by {_specs[name].build.__module__}")
         signature = inspect.signature(function)
         for parameter in signature.parameters.values():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-                raise OptionError(f"register: {name}: parameter {parameter} is not keyword-only; put * before it")
+                raise OptionError(f"{name}: parameter {parameter} is not keyword-only; put * before it")
 
         def constructor(*args: P.args, **options: P.kwargs) -> M:
             bound = signature.bind(*args, **options)
@@ -155,7 +174,8 @@ def register(
         _specs[name] = ModelSpec(name, family, kind, paper, input_shape, build, constructor)
         return build
 
-    return decorate
+    decorate.__name__ = "register"  # with which its errors begin
+    return operation(decorate)
 
 
 def specs() -> Iterator[ModelSpec]:
@@ -163,22 +183,24 @@ def specs() -> Iterator[ModelSpec]:
     yield from _specs.values()
 
 
+@operation
 def spec(name: str) -> ModelSpec:
     """What the registry knows about a network or block.
 
     Raises:
         UnknownNameError: there is none of that name; the message offers the nearest ones.
     """
-    return find(name, "spec")
+    return find(name)
 
 
-def find(name: str, operation: str) -> ModelSpec:
-    """`spec` on behalf of another operation, which its error names."""
+def find(name: str, where: str = "") -> ModelSpec:
+    """`spec` for a name that stands in a file or the like, which the error names."""
     if name not in _specs:
-        raise unknown(operation, "network", name, _specs, "`cnnzoo list` shows them all.")
+        raise unknown(where, "network", name, _specs, "`cnnzoo list` shows them all.")
     return _specs[name]
 
 
+@operation
 def list_models(
     pattern: str = "*",
     *,
@@ -201,7 +223,7 @@ def list_models(
     """
     known = list(specs())
     if family is not None and family not in {one.family for one in known}:
-        raise unknown("list_models", "family", family, sorted({one.family for one in known}))
+        raise unknown("", "family", family, sorted({one.family for one in known}))
     return sorted(
         one.name
         for one in known

@@ -10,7 +10,7 @@ from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.construction import construct
-from cnnzoo.errors import UnknownNameError
+from cnnzoo.errors import UnknownNameError, operation
 from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
 from cnnzoo.support.text import html_table, rich_table
@@ -98,6 +98,7 @@ class Verification:
         return html_table(COLUMNS, map(self.cells, self.rows), self.title)
 
 
+@operation
 def verify(name: str, *, classic: bool = False) -> Verification:
     """Compare a network with every figure that its paper prints for it.
 
@@ -111,9 +112,9 @@ def verify(name: str, *, classic: bool = False) -> Verification:
         UnknownNameError: there is no such network, or its paper prints nothing about this variant.
         OptionError: the network has no classic variant.
     """
-    known = find(name, "verify")
+    known = find(name)
     options = {"classic": True} if classic else {}
-    known.check(options, "verify")
+    known.check(options)
     printed = _printed(known, classic)
     model = construct(partial(known.constructor, **options), device="meta")
     shape = tuple(printed.get("input", getattr(model, "input_shape", known.input_shape)))
@@ -141,7 +142,7 @@ def _printed(known: ModelSpec, classic: bool) -> dict[str, Any]:
         if table.get("classic", False) == classic:
             return table
     raise UnknownNameError(
-        f"verify: {known.paper.title!r} prints nothing about {known.name} with classic={classic}; "
+        f"{known.paper.title!r} prints nothing about {known.name} with classic={classic}; "
         f"papers/{known.paper.key}.toml has no such table"
     )
 

@@ -12,12 +12,13 @@ from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.checkpoints.load import load
-from cnnzoo.checkpoints.locate import SUFFIXES, Access, at, in_table, is_place, published
+from cnnzoo.checkpoints.locate import Access, locate
 from cnnzoo.construction import Device, construct
-from cnnzoo.errors import CheckpointError
-from cnnzoo.registry import find, specs
+from cnnzoo.errors import operation
+from cnnzoo.registry import find
 
 
+@operation
 def create(
     name: str,
     *,
@@ -50,11 +51,12 @@ def create(
 
 def construct_named(name: str, options: dict[str, Any], **placement: Any) -> nn.Module:
     """`create` for names and options that are known at run time only."""
-    known = find(name, "create")
+    known = find(name)
     known.check(options)
     return construct(partial(known.constructor, **options), **placement)
 
 
+@operation
 def load_pretrained(
     name: str | Path,
     *,
@@ -99,24 +101,6 @@ def load_pretrained(
         OptionError: the network does not have that option.
         CheckpointError: the file is missing, damaged or not at hand, or fits another network or variant.
     """
-    access = Access(hub, revision, cache_dir, token, progress, mmap, checksum)
-    known_name, _, tag = str(name).partition(".")
-    is_file = Path(name).suffix in SUFFIXES
-    if isinstance(name, str) and not is_file and any(one.name == known_name for one in specs()):
-        spec = find(known_name, "load_pretrained")
-        spec.check(options, "load_pretrained")
-        if checkpoint is None or checkpoint in spec.checkpoints or not is_place(checkpoint):
-            row = published(spec, str(checkpoint or tag) or None, options)
-            return load(spec, options, in_table(spec, row, access), device, dtype)
-        return load(spec, options, at(checkpoint, access), device, dtype)
-    if not is_place(name):
-        find(known_name, "load_pretrained")  # which says what there is instead
-    source = at(name, access)
-    if source.name is None:
-        raise CheckpointError(
-            f"load_pretrained: {source.path} does not say what network it holds; "
-            f"name it: load_pretrained(name, checkpoint={str(name)!r})"
-        )
-    spec = find(source.name, f"load_pretrained: {source.path}")
-    spec.check(options, "load_pretrained")
-    return load(spec, options, source, device, dtype)
+    access = Access(hub, revision, cache_dir, token, progress, checksum)
+    source = locate(name, checkpoint, options, access)
+    return load(source, options, device, dtype, mmap)

@@ -227,7 +227,7 @@ def test_no_network_and_no_copy(hub: Hub, client: Client) -> None:
     began = time.monotonic()
     with pytest.raises(
         HubError,
-        match=rf"load_pretrained: {FILE} of {REPO} \(revision main\) from {hub.url}: .*Connection refused; "
+        match=rf"{FILE} of {REPO} \(revision main\) from {hub.url}: .*Connection refused; "
         "check the connection, proxies and HF_ENDPOINT, and try again",
     ):
         client.fetch()
@@ -246,8 +246,7 @@ def test_without_leave_the_network_is_not_used(hub: Hub, client: Client) -> None
         client.fetch(hub=False)
     assert not isinstance(caught.value, HubError)
     assert str(caught.value) == (
-        f"load_pretrained: {FILE} of {REPO} (revision main) is not in the cache {client.home / 'hub'}; "
-        f"{LOAD} downloads it (102.1 MB)"
+        f"{FILE} of {REPO} (revision main) is not in the cache {client.home / 'hub'}; {LOAD} downloads it (102.1 MB)"
     )
     assert hub.requests == []
 
@@ -513,7 +512,7 @@ def test_push_that_breaks_off(hub: Hub, client: Client, folder: Path) -> None:
 
 def test_push_without_network(hub: Hub, client: Client, folder: Path) -> None:
     hub.stop()
-    with pytest.raises(HubError, match=f"push_to_hub: {REPO} to {hub.url}: .*Connection refused; check the con"):
+    with pytest.raises(HubError, match=f"{REPO} to {hub.url}: .*Connection refused; check the con"):
         client.push(folder)
 
 
@@ -575,7 +574,7 @@ def test_torchvision_file_is_not_fetched_without_leave(torchvision: Torchvision)
     with pytest.raises(CheckpointError) as caught:
         torchvision.fetch("file:///nowhere", hub=False)
     assert str(caught.value) == (
-        f"load_pretrained: resnet50-abc.pth is not in the cache {torchvision.folder}; "
+        f"resnet50-abc.pth is not in the cache {torchvision.folder}; "
         "load_pretrained('resnet50', hub=True) downloads it (97.8 MB)"
     )
     assert torchvision.kept() == []

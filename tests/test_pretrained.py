@@ -19,10 +19,10 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.checkpoints.adapt import to_channels
-from cnnzoo.checkpoints.files import write_weights
 from cnnzoo.checkpoints.load import _as_it_is_now
 from cnnzoo.checkpoints.locate import check_sha256, published
 from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.weights import write_weights
 from cnnzoo.cli import main
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import cnnzoo
-from cnnzoo.checkpoints.files import write_weights
+from cnnzoo.checkpoints.weights import write_weights
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.training import loop

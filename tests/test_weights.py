@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import cnnzoo
-from cnnzoo.checkpoints.files import read_weights, write_weights
 from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.weights import read_weights, write_weights
 from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
 from cnnzoo.training.recipe import list_recipes
@@ -178,7 +178,7 @@ def test_truncated_file(saved: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"name": "lenet5", "options": "{"}, "does not say what network it holds"),
+        ({"name": "lenet5", "options": "{"}, "options that are not a table: a str and a NoneType"),
         ({"name": "lenet5"}, r"does not say what network it holds; name it: load_pretrained\(name, checkpoint="),
         ({"name": "lenet5", "options": "[1]"}, "options that are not a table: a str and a list"),
     ],

@@ -6,9 +6,6 @@ from torch import Tensor, nn
 
 from cnnzoo.cnn import CNN, AuxiliaryCNN
 
-ADAPTABLE = frozenset({"num_classes", "in_channels", "dropout", "aux"})
-"""Arguments in which a network may differ from the one that the weights were made with."""
-
 
 def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors as this network can take them, and the layers that have to start afresh.

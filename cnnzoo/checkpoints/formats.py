@@ -41,12 +41,12 @@ def format_of(path: Path) -> Format:
     found = _recognised(start)
     if found == "safetensors" and path.suffix in TORCH_SUFFIXES:
         raise CheckpointError(
-            f"load_pretrained: {path} is called {path.suffix}, but is a safetensors file; rename it to "
+            f"{path} is called {path.suffix}, but is a safetensors file; rename it to "
             f"{path.with_suffix('.safetensors').name}"
         )
     if found in ("zip", "pickle") and path.suffix == ".safetensors":
         raise CheckpointError(
-            f"load_pretrained: {path} is called .safetensors, but is a {found} file, as torch.save writes them; if you "
+            f"{path} is called .safetensors, but is a {found} file, as torch.save writes them; if you "
             f"trust where it is from, rename it to {path.with_suffix('.pth').name}"
         )
     if found in ("safetensors", "zip", "pickle"):
@@ -55,7 +55,7 @@ def format_of(path: Path) -> Format:
         return "safetensors"
     what = found or ("empty" if not start else f"no file of weights: it begins with {start[:8]!r}")
     raise CheckpointError(
-        f"load_pretrained: {path} ({path.stat().st_size} bytes) is {what}; safetensors files and those of torch.save "
+        f"{path} ({path.stat().st_size} bytes) is {what}; safetensors files and those of torch.save "
         "can be read: fetch or write it again"
     )
 
@@ -71,12 +71,12 @@ def first_bytes(path: Path, count: int) -> bytes:
         with path.open("rb") if stat.S_ISREG(mode) else nullcontext() as file:  # opening a pipe would wait
             start = file.read(count) if file else b""
     except (FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError: there is a zero byte in the name
-        raise CheckpointError(f"load_pretrained: there is no file {path}") from None
+        raise CheckpointError(f"there is no file {path}") from None
     except OSError as error:
         raise unreadable(path, error) from None
     if not stat.S_ISREG(mode):
         what = "folder" if stat.S_ISDIR(mode) else "device or pipe"
-        raise CheckpointError(f"load_pretrained: {path} is a {what}; a file is expected there")
+        raise CheckpointError(f"{path} is a {what}; a file is expected there")
     return start
 
 
@@ -108,7 +108,7 @@ def opened_safetensors(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"load_pretrained: {path} ({path.stat().st_size} bytes) is not a whole safetensors file: {reason(error)}; "
+            f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {reason(error)}; "
             "fetch or write it again"
         ) from None
 
@@ -134,11 +134,11 @@ def read_torch(path: Path, kind: Format, mmap: bool) -> Any:
         code = re.search(r"GLOBAL (\S+) ", str(error))
         if code:
             raise CheckpointError(
-                f"load_pretrained: {path} holds more than tensors: it refers to {short(code[1])!r}, which was not run; "
+                f"{path} holds more than tensors: it refers to {short(code[1])!r}, which was not run; "
                 "ask for a safetensors file, or write state_dict() alone"
             ) from None
         raise CheckpointError(
-            f"load_pretrained: {path} ({path.stat().st_size} bytes) is not a whole file of torch.save: "
+            f"{path} ({path.stat().st_size} bytes) is not a whole file of torch.save: "
             f"{reason(error)}; fetch or write it again"
         ) from None
 
@@ -152,18 +152,15 @@ def _check_archive(path: Path) -> None:
         entries = {one.filename: one for one in archive.infolist()}
     if any(one.compress_type != zipfile.ZIP_STORED for one in entries.values()):
         raise CheckpointError(
-            f"load_pretrained: {path} is a compressed archive, which torch.save does not write; if the file of weights "
+            f"{path} is a compressed archive, which torch.save does not write; if the file of weights "
             "is inside, unpack it"
         )
     if any(name.endswith("/constants.pkl") for name in entries):
-        raise CheckpointError(
-            f"load_pretrained: {path} is a TorchScript program, which is not run; write its state_dict() alone"
-        )
+        raise CheckpointError(f"{path} is a TorchScript program, which is not run; write its state_dict() alone")
     pickles = [one for name, one in entries.items() if name.endswith("/data.pkl")]
     if not pickles:
         raise CheckpointError(
-            f"load_pretrained: {path} is an archive, but not one of torch.save; if the file of weights is inside, "
-            "unpack it"
+            f"{path} is an archive, but not one of torch.save; if the file of weights is inside, unpack it"
         )
     if any(one.file_size > LARGEST_PICKLE for one in pickles):
         raise ValueError(f"its pickle has more than {LARGEST_PICKLE} bytes")
@@ -213,7 +210,7 @@ def _check_pickle(file: IO[bytes]) -> None:
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a place that the system does not let us look at."""
     return CheckpointError(
-        f"load_pretrained: {path} cannot be read: {getattr(error, 'strerror', None) or reason(error)}; "
+        f"{path} cannot be read: {getattr(error, 'strerror', None) or reason(error)}; "
         "see to the permissions and links that lead there"
     )
 

@@ -56,7 +56,7 @@ def fetch(
     cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
     at = revision or constants.DEFAULT_REVISION
     token = (token or "").strip() or None  # with a line break at its end it would stand in an error message
-    asked = Request("load_pretrained", f"{file} of {repo} (revision {at})", constants.ENDPOINT, repo, at, cache, call)
+    asked = Request(f"{file} of {repo} (revision {at})", constants.ENDPOINT, repo, at, cache, call)
 
     def download(again: bool) -> Path:
         bar = None if progress else _no_bar()
@@ -127,14 +127,14 @@ def fetch_torchvision(
     if path.is_file():
         return path
     if not hub:
-        raise Request("load_pretrained", file, cache=folder, call=call).not_cached(size_mb)
+        raise Request(file, cache=folder, call=call).not_cached(size_mb)
 
     from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import OfflineModeIsEnabled
     from torchvision.models import get_weight
 
     url = get_weight(weights).url
-    asked = Request("load_pretrained", f"{file} ({weights})", url, cache=folder, call=call)
+    asked = Request(f"{file} ({weights})", url, cache=folder, call=call)
 
     def download() -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256 or None, progress=progress)
@@ -170,7 +170,7 @@ def push(folder: Path, repo_id: str, *, private: bool, token: str | None, messag
     """
     from huggingface_hub import HfApi, constants
 
-    asked = Request("push_to_hub", repo_id, constants.ENDPOINT, repo_id, writing=True)
+    asked = Request(repo_id, constants.ENDPOINT, repo_id, writing=True)
     with asked.explained():
         api = HfApi(token=(token or "").strip() or None)
         address = api.create_repo(repo_id, private=private, exist_ok=True)

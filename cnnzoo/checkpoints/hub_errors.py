@@ -14,7 +14,6 @@ from cnnzoo.errors import CheckpointError, HubError
 class Request:
     """What was asked of whom, as the messages have it."""
 
-    operation: str
     what: str
     endpoint: str = ""
     repo: str = ""
@@ -24,13 +23,12 @@ class Request:
     writing: bool = False
 
     def __str__(self) -> str:
-        return f"{self.operation}: {self.what} {'to' if self.writing else 'from'} {self.endpoint}"
+        return f"{self.what} {'to' if self.writing else 'from'} {self.endpoint}"
 
     def not_cached(self, size_mb: float | None) -> CheckpointError:
         size = f" ({size_mb:.1f} MB)" if size_mb else ""
         return CheckpointError(
-            f"{self.operation}: {self.what} is not in the cache {self.cache}; "
-            f"{self.call or 'hub=True'} downloads it{size}"
+            f"{self.what} is not in the cache {self.cache}; {self.call or 'hub=True'} downloads it{size}"
         )
 
     @contextmanager

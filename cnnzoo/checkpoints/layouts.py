@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import CheckpointError, unknown
+from cnnzoo.errors import CheckpointError, operation, unknown
 from cnnzoo.registry import find
 
 Layout = Literal["cnnzoo", "torchvision", "timm"]
@@ -183,6 +183,7 @@ KERNELS = {
 """By family, the linear layers of ours that timm runs as convolutions, and the size of their kernel."""
 
 
+@operation
 def from_layout(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """The tensors of another library's network under the names, and in the shapes, of ours.
 
@@ -202,6 +203,7 @@ def from_layout(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> di
     return {name: tensor.flatten(1) if name in linear and tensor.ndim > 2 else tensor for name, tensor in named}
 
 
+@operation
 def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
     """The state dict of a network under the names, and in the shapes, of another library's.
 
@@ -213,24 +215,23 @@ def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
         return tensors
     name, pairs = _table(model, layout)
     named = dict(zip(_renamed(tensors, pairs), tensors.values(), strict=True))
-    kernels = KERNELS.get(find(name, "to_layout").family, {}) if layout == "timm" else {}
+    kernels = KERNELS.get(find(name).family, {}) if layout == "timm" else {}
     return {key: _as_kernel(tensor, kernels.get(key)) for key, tensor in named.items()}
 
 
 def _table(model: CNN, layout: Layout) -> tuple[str, Pairs]:
     """The registered name of a network and its table."""
     if layout not in get_args(Layout):
-        raise unknown("layouts", "layout", layout, get_args(Layout))
+        raise unknown("", "layout", layout, get_args(Layout))
     if model.config is None:
         raise CheckpointError(
-            f"layouts: a {type(model).__name__} put together by hand has no counterpart in {layout}; "
-            "build it with cnnzoo.create"
+            f"a {type(model).__name__} put together by hand has no counterpart in {layout}; build it with cnnzoo.create"
         )
     name, classic = model.config.name, model.config.classic
     table = TABLES[layout].get(name)
     if table is None or classic:
         raise CheckpointError(
-            f"layouts: {layout} has no {name}{' as printed (classic=True)' if classic else ''}; "
+            f"{layout} has no {name}{' as printed (classic=True)' if classic else ''}; "
             f"it has {', '.join(TABLES[layout])}"
         )
     return name, table.pairs(model) if isinstance(table, Features) else table

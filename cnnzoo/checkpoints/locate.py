@@ -1,33 +1,19 @@
 """Finding weights: bundled with the package, in a file or folder, on the hub, or from torchvision."""
 
 import hashlib
-import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from cnnzoo.checkpoints.adapt import ADAPTABLE
-from cnnzoo.checkpoints.files import (
-    CONFIG,
-    WEIGHTS,
-    inside,
-    read_config,
-    read_json,
-    read_weights,
-    stated_config,
-    weights_in,
-)
+from cnnzoo.checkpoints.folder import CONFIG, WEIGHTS, Description, describe, unnamed, weights_in
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
-from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import CheckpointError, unknown
-from cnnzoo.registry import ModelSpec
-from cnnzoo.support.files import plain
+from cnnzoo.errors import CheckpointError, UnknownNameError, unknown
+from cnnzoo.registry import ModelSpec, find
 
 
 @dataclass(frozen=True)
@@ -36,31 +22,30 @@ class Source:
 
     Attributes:
         path: of the file.
-        tensors: its content, mapped.
-        name: the network's registered name; None where nothing says.
-        options: the constructor's arguments that the weights were made with; None where nothing says.
+        spec: the network that they belong to.
+        made_with: the constructor's arguments that they were made with; None where nothing says.
         checkpoint: the row of the table, or what a folder says of its own weights.
         layout: whose names the tensors carry; None where nothing says.
+        published: whether the table vouches for them.
     """
 
     path: Path
-    tensors: dict[str, Tensor]
-    name: str | None = None
-    options: dict[str, Any] | None = None
+    spec: ModelSpec
+    made_with: Mapping[str, Any] | None = None
     checkpoint: Checkpoint | None = None
     layout: Layout | None = None
+    published: bool = False
 
 
 @dataclass(frozen=True)
 class Access:
-    """How files are read, and fetched where they are not at hand; the arguments of `load_pretrained`."""
+    """Where files may come from: the arguments of `load_pretrained` that say so."""
 
     hub: bool = False
     revision: str | None = None
     cache_dir: Path | str | None = None
     token: str | None = None
     progress: bool = True
-    mmap: bool = True
     checksum: bool = False
 
     def fetching(self, call: str) -> dict[str, Any]:
@@ -69,84 +54,97 @@ class Access:
         return {"hub": self.hub, "cache_dir": cache, "progress": self.progress, "call": call}
 
 
+def locate(name: Path | str, checkpoint: Path | str | None, options: Mapping[str, Any], access: Access) -> Source:
+    """The weights that `load_pretrained` is asked for; its documentation says what `name` and `checkpoint` may be.
+
+    Raises:
+        UnknownNameError: there is no such network or tag.
+        OptionError: the network does not take these options.
+        CheckpointError: the file is not at hand, or belongs to another network.
+    """
+    spec, tag = _named(name)
+    if spec is None:
+        return _at(name, None, options, access)
+    spec.check(options)
+    if checkpoint is None or checkpoint in spec.checkpoints or not _is_place(checkpoint):
+        return _in_table(spec, published(spec, str(checkpoint or tag) or None, options), access)
+    return _at(checkpoint, spec, options, access)
+
+
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 
 
-def is_place(text: Path | str) -> bool:
+def _named(name: Path | str) -> tuple[ModelSpec | None, str]:
+    """The network that a name is of, and the tag behind it; no network where it is a place."""
+    network, _, tag = str(name).partition(".")
+    if isinstance(name, str) and Path(name).suffix not in SUFFIXES:
+        try:
+            return find(network), tag
+        except UnknownNameError:
+            if not _is_place(name):
+                raise
+    return None, ""
+
+
+def _is_place(text: Path | str) -> bool:
     """Whether this is a file, a folder or a repository, and not the name of a network or a tag."""
     path = Path(text)
     return isinstance(text, Path) or "/" in text or path.suffix in SUFFIXES or os.path.exists(text)
 
 
-def at(place: Path | str, access: Access) -> Source:
-    """The weights in a file, a folder or, where neither is there, a repository `"owner/name"`."""
+def _is_repository(place: Path | str) -> bool:
+    """Whether a place that is not there is one of the hub's: `owner/name`, and no path that was mistyped."""
+    if isinstance(place, Path) or Path(place).suffix in SUFFIXES:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place) is not None and not os.path.isdir(Path(place).parent)
+
+
+def _at(place: Path | str, spec: ModelSpec | None, options: Mapping[str, Any], access: Access) -> Source:
+    """The weights in a file, a folder or, where neither is there, a repository; of this network, if one was named."""
     path = Path(place)
-    if os.path.isdir(place):  # which, unlike Path's, takes any text
-        return in_folder(path, access)
-    named = isinstance(place, str) and path.suffix not in SUFFIXES and place.count("/") == 1
-    return in_repository(str(place), access) if named and not os.path.exists(place) else in_file(path, access)
+    if not os.path.exists(place) and _is_repository(place):
+        path = _fetched(str(place), access)
+    elif not os.path.exists(place) and path.suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"there is no file or folder {place}; a repository of the Hugging Face Hub is named 'owner/name'"
+        )
+    weights = weights_in(path) if os.path.isdir(path) else path  # os.path's, unlike Path's, take any text
+    said = describe(path)
+    if said is None:
+        if spec is None:
+            raise unnamed(path)
+        return Source(weights, spec)
+    return _described(weights, said, spec, options)
 
 
-def in_file(path: Path, access: Access) -> Source:
-    """A weights file, which may say what network it holds."""
-    tensors, metadata = read_weights(path, mmap=access.mmap)
-    if "name" not in metadata:
-        return Source(path, tensors)
-    name, options = stated_config(metadata, path)
-    return Source(path, tensors, name, options, layout="cnnzoo")
+def _described(weights: Path, said: Description, spec: ModelSpec | None, options: Mapping[str, Any]) -> Source:
+    if spec is not None and said.name != spec.name:
+        raise CheckpointError(f"{weights} holds weights of {said.name}, not of {spec.name}")
+    spec = find(said.name, str(weights))
+    spec.check(options)
+    spec.check(said.options, str(weights))
+    return Source(weights, spec, said.options, said.checkpoint, said.layout)
 
 
-def in_folder(folder: Path, access: Access) -> Source:
-    """A folder that `save_pretrained` wrote."""
-    return _described(inside(folder, CONFIG), weights_in(folder), access)
-
-
-def in_repository(repo: str, access: Access) -> Source:
-    """A repository of the hub that `push_to_hub` or timm made."""
+def _fetched(repo: str, access: Access) -> Path:
+    """The folder in the cache with the files of a repository that `push_to_hub` or timm made."""
     from cnnzoo.checkpoints.hub import fetch
 
     def get(file: str, revision: str | None) -> Path:
         options = access.fetching(f"load_pretrained({repo!r}, hub=True)")
         return fetch(repo, file, revision=revision, sha256="", token=access.token, **options)
 
-    config = get(CONFIG, access.revision)
-    weights = get(WEIGHTS, config.parent.name)  # of the same commit
-    said = read_json(config)
-    if "architecture" not in said:
-        return _described(config, weights, access)
-    try:
-        name, options, row = _by_timm(said, repo)
-    except (TypeError, ValueError, LookupError) as error:
-        raise CheckpointError(f"load_pretrained: {config} is not a configuration as timm writes it: {error}") from None
-    return Source(weights, read_weights(weights, mmap=access.mmap)[0], name, options, row, "timm")
+    folder = get(CONFIG, access.revision).parent
+    get(WEIGHTS, folder.name)  # of the same commit
+    return folder
 
 
-def _by_timm(said: dict[str, Any], repo: str) -> tuple[str, dict[str, Any], Checkpoint | None]:
-    """Our name, arguments and description of a network that timm published."""
-    name = str(said["architecture"]).replace("resnetv2_", "preresnet")
-    options = {"num_classes": int(said["num_classes"])} if "num_classes" in said else {}
-    pictures = said.get("pretrained_cfg") or {}
-    if "input_size" not in pictures:
-        return name, options, None
-    size = int(pictures["input_size"][-1])
-    prepared = Preprocessing(
-        size=size,
-        resize=math.floor(size / float(pictures.get("crop_pct", 0.875))),
-        interpolation=pictures.get("interpolation", "bicubic"),
-        mean=tuple(pictures["mean"]),
-        std=tuple(pictures["std"]),
-    )
-    classes = "imagenet1k" if options.get("num_classes") == 1000 else ()
-    return name, options, Checkpoint(tag=repo, preprocessing=prepared, class_set=classes)
-
-
-def in_table(spec: ModelSpec, row: Checkpoint, access: Access) -> Source:
+def _in_table(spec: ModelSpec, row: Checkpoint, access: Access) -> Source:
     """A published checkpoint."""
     path = _path_of(row, access, f"load_pretrained('{spec.name}.{row.tag}', hub=True)")
     if access.checksum:
         check_sha256(path, row.sha256)
-    tensors, _ = read_weights(path, mmap=access.mmap)
-    return Source(path, tensors, spec.name, row.options, row, row.layout)
+    return Source(path, spec, row.options, row, row.layout, published=True)
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -162,15 +160,13 @@ def check_sha256(path: Path, expected: str) -> None:
     blob = path.resolve().name
     expected = expected or (blob if re.fullmatch("[0-9a-f]{64}", blob) else "")
     if not expected:
-        raise CheckpointError(
-            f"load_pretrained: nothing says what sha256 {path} should have; load it with checksum=False"
-        )
+        raise CheckpointError(f"nothing says what sha256 {path} should have; load it with checksum=False")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
         raise CheckpointError(
-            f"load_pretrained: {path} has sha256 {found}, expected {expected}; it has changed since it was published: "
-            "delete it and fetch it again"
+            f"{path} has sha256 {found}, expected {expected}; it has changed since it was published: delete it and "
+            "fetch it again"
         )
 
 
@@ -188,53 +184,20 @@ def _path_of(row: Checkpoint, access: Access, call: str) -> Path:
     return fetch(row.repo, row.file, revision=revision, sha256=sha256, token=access.token, **fetching)
 
 
-def _described(config: Path, weights: Path, access: Access) -> Source:
-    """Weights with the configuration that `save_pretrained` wrote beside them."""
-    name, options = read_config(config.parent)
-    tensors, _ = read_weights(weights, mmap=access.mmap)
-    said = read_json(config) if config.exists() else {}
-    row = None
-    if "preprocessing" in said:
-        try:
-            prepared = Preprocessing(**said["preprocessing"])
-            classes = said.get("classes", "")
-            named = classes if isinstance(classes, str) else tuple(map(str, classes))
-            stated = {"tag": config.parent.name} | said.get("checkpoint", {})
-            row = Checkpoint(**stated, preprocessing=prepared, class_set=named)
-        except TypeError as error:
-            raise CheckpointError(f"load_pretrained: {config} describes its pictures wrongly: {error}") from None
-    return Source(weights, tensors, name, options, row, "cnnzoo")
-
-
-def published(spec: ModelSpec, tag: str | None, options: dict[str, Any]) -> Checkpoint:
+def published(spec: ModelSpec, tag: str | None, options: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint of that tag; without one, the first made with these options, adaptable ones apart."""
     known = checkpoints(spec.name)
     if tag is not None:
         named = next((one for one in known if one.tag == tag), None)
         if named is None:
-            raise unknown(f"load_pretrained: {spec.name}", "checkpoint", tag, [one.tag for one in known])
+            raise unknown(spec.name, "checkpoint", tag, [one.tag for one in known])
         return named
     for one in known:
-        if same_network(spec, one.options, options):
+        if spec.is_same(one.options, options):
             return one
     tags: dict[str, list[str]] = {}
     for one in known:
-        tags.setdefault(shown(one.options), []).append(one.tag)
+        tags.setdefault(spec.shown(one.options), []).append(one.tag)
     groups = (f"{', '.join(some[:3])}{', ...' if len(some) > 3 else ''} ({made})" for made, some in tags.items())
     there = f"; there are: {'; '.join(groups)}" if known else ""
-    raise CheckpointError(f"load_pretrained: there are no weights of {spec.name} with {shown(options)}{there}")
-
-
-def same_network(spec: ModelSpec, made_with: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Whether arguments differ at most in what weights can be adapted to."""
-    defaults = {name: parameter.default for name, parameter in spec.parameters.items() if name not in ADAPTABLE}
-
-    def fixed(options: dict[str, Any]) -> dict[str, Any]:
-        return plain({name: options.get(name, default) for name, default in defaults.items()})
-
-    return fixed(made_with) == fixed(asked)
-
-
-def shown(options: dict[str, Any]) -> str:
-    """Arguments for a message."""
-    return ", ".join(f"{name}={value!r}" for name, value in options.items()) or "its default arguments"
+    raise CheckpointError(f"there are no weights of {spec.name} with {spec.shown(options)}{there}")

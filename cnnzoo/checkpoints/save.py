@@ -1,26 +1,20 @@
 """Saving a network to a folder, as the Hugging Face Hub has them: weights, configuration and a card."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from torch import Tensor
 
 from cnnzoo import __version__
-from cnnzoo.checkpoints.files import CONFIG, WEIGHTS, write_weights
+from cnnzoo.checkpoints.folder import CONFIG, WEIGHTS, config_of
 from cnnzoo.checkpoints.table import Checkpoint
+from cnnzoo.checkpoints.weights import write_weights
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import CheckpointError
+from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.registry import find
 from cnnzoo.support.files import plain, replacing
 
-STATED = ("tag", "accuracy", "recipe", "data", "license", "card")
-"""What a folder keeps of the checkpoint that its weights are from."""
 
-
+@operation
 def save_pretrained(model: CNN, folder: Path | str) -> None:
     """Write a network to a folder: `model.safetensors`, `config.json` and `README.md`.
 
@@ -36,17 +30,18 @@ def save_pretrained(model: CNN, folder: Path | str) -> None:
     """
     if model.config is None:
         raise CheckpointError(
-            f"save_pretrained: this {type(model).__name__} was put together by hand, and no constructor could build it "
+            f"this {type(model).__name__} was put together by hand, and no constructor could build it "
             "again; register one with cnnzoo.register, or keep its state_dict"
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(model, folder / WEIGHTS)
-    for name, text in ((CONFIG, json.dumps(_config(model), indent=1) + "\n"), ("README.md", card(model))):
+    for name, text in ((CONFIG, json.dumps(config_of(model), indent=1) + "\n"), ("README.md", card(model))):
         with replacing(folder / name) as aside:
             aside.write_text(text, "utf-8")
 
 
+@operation
 def push_to_hub(
     model: CNN,
     repo_id: str,
@@ -78,33 +73,6 @@ def push_to_hub(
         return push(Path(folder), repo_id, private=private, token=token, message=message)
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a state dict as safetensors, or as torch has it where the name ends in `.pth`; whole or not at all."""
-    import torch
-    from safetensors.torch import save_file
-
-    with replacing(path) as aside:
-        if path.suffix == ".pth":
-            torch.save(dict(tensors), aside)
-        else:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, {"format": "pt"})
-
-
-def _config(model: CNN) -> dict[str, Any]:
-    assert model.config is not None
-    config = {
-        "library_name": "cnnzoo",
-        "library_version": __version__,
-        "name": model.config.name,
-        "options": plain(model.config.options),
-    }
-    if model.checkpoint is not None:
-        config["preprocessing"] = plain(asdict(model.checkpoint.preprocessing))
-        config["classes"] = plain(model.checkpoint.class_set)
-        config["checkpoint"] = {name: getattr(model.checkpoint, name) for name in STATED}
-    return config
-
-
 def _origin(network: str, known: Checkpoint) -> str:
     """What is known of weights: published ones have a tag, others the recipe that trained them."""
     made = f"Made from `{network}.{known.tag}`. " if known.source else ""
@@ -114,7 +82,7 @@ def _origin(network: str, known: Checkpoint) -> str:
 def card(model: CNN, place: str = "'folder/'") -> str:
     """The model card: what the network is, how to load it from a place, and what is known of its weights."""
     assert model.config is not None
-    spec = find(model.config.name, "save_pretrained")
+    spec = find(model.config.name)
     arguments = "".join(f"- `{name}={plain(value)!r}`\n" for name, value in model.config.options.items())
     known = model.checkpoint
     origin = "" if known is None else f"\n## Weights\n\n{_origin(spec.name, known)}\n"

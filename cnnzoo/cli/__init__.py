@@ -7,6 +7,7 @@ import click
 from cnnzoo import __version__
 from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
 from cnnzoo.cli.inference import demo, features, predict
+from cnnzoo.cli.messages import one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
 from cnnzoo.cli.training import captchas, eval_, recipes, train
 from cnnzoo.errors import CnnzooError
@@ -25,7 +26,7 @@ class Cnnzoo(click.Group):
         try:
             return super().invoke(ctx)
         except (CnnzooError, OSError) as error:
-            raise Failure(" ".join(str(error).split())) from None
+            raise Failure(one_line(error, self.commands.get(ctx.invoked_subcommand or ""))) from None
 
 
 @click.group(cls=Cnnzoo, context_settings={"help_option_names": ["-h", "--help"]})

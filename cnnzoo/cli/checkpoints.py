@@ -58,10 +58,10 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
 def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
     """Write the weights of NAME (a network, tag, file, folder or repository) as torchvision or timm load them."""
     from cnnzoo.checkpoints.layouts import to_layout
-    from cnnzoo.checkpoints.save import write_tensors
+    from cnnzoo.checkpoints.weights import write_weights
     from cnnzoo.classification import load
 
-    write_tensors(to_layout(load(name, None, False, hub), layout), out)
+    write_weights(to_layout(load(name, None, False, hub), layout), out)
     click.echo(f"wrote {out}")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnzoo.checkpoints.locate import same_network, shown
 from cnnzoo.checkpoints.save import save_pretrained
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.cnn import CNN
@@ -266,14 +265,14 @@ def require_network(recipe: Recipe, model: CNN) -> None:
         CheckpointError: it is another one.
     """
     spec, config = find(recipe.network, f"recipe {recipe.name}"), model.config
-    if config is None or config.name != spec.name or not same_network(spec, config.options, recipe.options):
+    if config is None or config.name != spec.name or not spec.is_same(config.options, recipe.options):
         got = "a network put together by hand"
         if config is not None:
-            defaults = find(config.name, "eval").parameters
+            defaults = find(config.name).parameters
             stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
-            got = f"{config.name} with {shown(stated)}"
+            got = f"{config.name} with {spec.shown(stated)}"
         raise CheckpointError(
-            f"eval: recipe {recipe.name} is for {recipe.network} with {shown(recipe.options)}; got {got}"
+            f"eval: recipe {recipe.name} is for {recipe.network} with {spec.shown(recipe.options)}; got {got}"
         )
 
 
