@@ -17,19 +17,24 @@ class ImageSet:
         images: (N, C, H, W) in uint8.
         labels: (N,), or (N, positions) where a picture shows several things in a row.
         classes: the names of the classes.
-        published: images in the published data set's split, where it is one.
+        whole: images in the split as it was published, where it is one of a published data set.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-    published: int | None = None
+    whole: int | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the split has fewer images than were published."""
+        return self.whole is not None and len(self) < self.whole
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: Tensor) -> "ImageSet":
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        return replace(self, images=self.images[rows], labels=self.labels[rows], whole=None)
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ class Published:
                 f"{self.name}: {where} has {split} images of shape {tuple(images.shape[1:])}; those of this data set "
                 f"have {self.shape}: it is another data set (data.name=)"
             )
-        return ImageSet(images.contiguous(), labels, classes, published=self.sizes[split])
+        return ImageSet(images.contiguous(), labels, classes, whole=self.sizes[split])
 
 
 def _test_folder(root: Path) -> Path:
