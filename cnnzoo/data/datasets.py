@@ -18,6 +18,9 @@ from cnnzoo.errors import DataError
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOADS = Path("~/.cache/cnnzoo/data")
 
+TEST_LABELS = {"mnist": "27ae3e4e09519cfbb04c329615203637", "fashion_mnist": "15d484375f8d13e6eb1aabb0c3f46965"}
+"""MD5 sums of the decompressed label files of test sets whose files all have the same names."""
+
 
 def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
     """Load Fashion-MNIST: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
@@ -54,8 +57,8 @@ def cifar10(folder: Path | str | None = None, *, download: bool = False) -> dict
         download: download it through torchvision, into `folder` or a cache, where there is nothing.
 
     Raises:
-        DataError: the data set is in none of these forms, a file is damaged, a pickle does not have the MD5 sum that its
-            authors state, or a class is missing.
+        DataError: the data set is in none of these forms, a file is damaged, a pickle does not have the MD5 sum
+            that its authors state, or a class is missing.
     """
     return _load("cifar10", folder, download)
 
@@ -118,12 +121,17 @@ def _load(name: str, folder: Path | str | None, download: bool) -> dict[str, Ima
 def _published() -> list[Published]:
     """The published data sets of small images."""
     small = {"train": 60_000, "test": 10_000}
-    # Sums of the decompressed label files of the test sets: all files of the two data sets have the same names.
-    digits, clothes = "27ae3e4e09519cfbb04c329615203637", "15d484375f8d13e6eb1aabb0c3f46965"
     return [
-        Published("mnist", "MNIST", (1, 28, 28), small, (_idx_form("MNIST"),), {"test": digits}),
+        Published("mnist", "MNIST", (1, 28, 28), small, (_idx_form("MNIST"),), TEST_LABELS["mnist"]),
         Published(
-            *("fashion_mnist", "FashionMNIST", (1, 28, 28), small, (_idx_form("FashionMNIST"),), {"test": clothes}),
+            *(
+                "fashion_mnist",
+                "FashionMNIST",
+                (1, 28, 28),
+                small,
+                (_idx_form("FashionMNIST"),),
+                TEST_LABELS["fashion_mnist"],
+            ),
             package=FASHION_MNIST,
             install="Debian's dataset-fashion-mnist",
         ),

@@ -62,14 +62,15 @@ def read_idx(path: Path) -> Tensor:
     content = read_bytes(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(
-            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}; download it "
-            "again"
+            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}; "
+            "download it again"
         )
     axes = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
     expected = 4 + 4 * axes + torch.Size(shape).numel()
     if len(content) != expected:
         raise DataError(
-            f"read_idx: {path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}: download it again"
+            f"read_idx: {path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}: "
+            "download it again"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * axes).view(shape)

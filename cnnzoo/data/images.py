@@ -72,8 +72,8 @@ def hold_out(images: Images, count: int, seed: int) -> tuple[Images, Images]:
     """
     if not 0 < count < len(images):
         raise DataError(
-            f"hold_out: got {count:,} images to hold out of a training set of {len(images):,}; at least one is held out "
-            "and at least one is left to train on (validation=)"
+            f"hold_out: got {count:,} images to hold out of a training set of {len(images):,}; at least one is held "
+            "out and at least one is left to train on (validation=)"
         )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     held_out, training = order[:count].sort().values, order[count:].sort().values

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -66,7 +66,7 @@ class Published:
         shape: of an image.
         sizes: images in each published split.
         forms: the official forms; each data set can also be image folders.
-        labels: MD5 sums of the label files of each split, by which data sets with the same file names are told apart.
+        labels: the MD5 sum of the test set's labels, by which data sets with the same file names are told apart.
         package: where a package of the operating system puts the files.
         install: which package that is.
     """
@@ -76,7 +76,7 @@ class Published:
     shape: tuple[int, int, int]
     sizes: dict[str, int]
     forms: tuple[Form, ...]
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: str = ""
     package: Path | None = None
     install: str = ""
 
@@ -110,11 +110,6 @@ class Published:
             splits = {split: form.read(place, split) for split in SPLITS}
         return {split: self._checked(split, *parts, where) for split, parts in splits.items()}
 
-    def holds(self, root: Path) -> bool:
-        """Whether a folder or archive holds this data set in an official form."""
-        places = (form.find(root) for form in self.forms)
-        return any(place is not None and self._label_sum(place) in ("", *self.labels.values()) for place in places)
-
     def _find(self, roots: Sequence[Path]) -> tuple[Form | None, Place | None, Path] | None:
         """The first form that is there: it and its place, or None for image folders, and the root."""
         for root in roots:
@@ -128,9 +123,15 @@ class Published:
 
     def _missing(self, roots: Sequence[Path], others: Sequence["Published"]) -> str:
         looked = "; ".join(
-            [*map(str, self.forms), "images in train/<class>/ with " + " or ".join(f"{one}/<class>/" for one in TEST_FOLDERS)]
+            [
+                *map(str, self.forms),
+                "images in train/<class>/ with " + " or ".join(f"{one}/<class>/" for one in TEST_FOLDERS),
+            ]
         )
-        instead = [other.name for other in others if any(other.holds(root) for root in roots)]
+        places = [(other, form.find(root)) for other in others for form in other.forms for root in roots]
+        found = [(other, place) for other, place in places if place is not None]
+        sure = [(other, place) for other, place in found if other.labels and other._label_sum(place) == other.labels]
+        instead = [other.name for other, _ in sure or found]
         holds = f"; there is {' and '.join(instead)} instead (data.name={instead[0]})" if instead else ""
         install = f"install {self.install}, " if self.install else ""
         return (
@@ -148,7 +149,7 @@ class Published:
     def _require_own_labels(self, place: Place, others: Sequence["Published"]) -> None:
         found = self._label_sum(place)
         for other in others:
-            if found and found in other.labels.values():
+            if found and found == other.labels:
                 raise DataError(
                     f"{self.name}: {place.shown('')} holds {other.name}, whose files have the same names; set "
                     f"data.name={other.name}, or name another folder with --data"
@@ -208,8 +209,8 @@ class Published:
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise DataError(
-                f"{self.name}: {where} has no {split} image of {', '.join(missing[:3])}{more}; every class has to occur: "
-                "add the images, or use data.name=image_folder for a data set with fewer classes"
+                f"{self.name}: {where} has no {split} image of {', '.join(missing[:3])}{more}: every class has to "
+                "occur: add the images, or use data.name=image_folder for a data set with fewer classes"
             )
         if tuple(images.shape[1:]) != self.shape:
             raise DataError(
