@@ -12,7 +12,7 @@ from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.checkpoints.load import load
-from cnnzoo.checkpoints.locate import SUFFIXES, Access, at, in_table, is_place, published
+from cnnzoo.checkpoints.locate import SUFFIXES, Access, ZeroChannels, at, in_table, is_place, published
 from cnnzoo.construction import Device, construct
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import find, specs
@@ -68,6 +68,7 @@ def load_pretrained(
     progress: bool = True,
     mmap: bool = True,
     checksum: bool = False,
+    zero_channels: ZeroChannels | None = None,
     **options: Any,
 ) -> nn.Module:
     """A network with trained weights, in evaluation mode.
@@ -91,6 +92,9 @@ def load_pretrained(
         mmap: map the file. A mapped file must not be rewritten in place; False reads it instead.
         checksum: compare published weights with their sha256 first, which reads the whole file. Downloads are compared
             when they arrive.
+        zero_channels: for a CIFAR ResNet of another program whose shortcuts have no parameters: whether its code puts
+            the zeros `"after"` the old channels or `"around"` them, half before and half after. Needed where the file's
+            names do not tell; the error says so.
         **options: arguments of the network's own constructor, `classic=True` among them. Weights are adapted to other
             `in_channels` (summed or repeated filters) and `num_classes` (a fresh last layer, with a warning).
 
@@ -99,7 +103,7 @@ def load_pretrained(
         OptionError: the network does not have that option.
         CheckpointError: the file is missing, damaged or not at hand, or fits another network or variant.
     """
-    access = Access(hub, revision, cache_dir, token, progress, mmap, checksum)
+    access = Access(hub, revision, cache_dir, token, progress, mmap, checksum, zero_channels)
     known_name, _, tag = str(name).partition(".")
     is_file = Path(name).suffix in SUFFIXES
     if isinstance(name, str) and not is_file and any(one.name == known_name for one in specs()):

@@ -6,19 +6,18 @@ another order, so that the weights of one, renamed alone, fit the other and give
 """
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import TypeGuard, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cnnzoo.checkpoints.locate import Source, ZeroChannels
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.data.preprocessing import MEAN, STD, Preprocessing
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.models.cifar_resnet import CifarResNet
 from cnnzoo.nn.residual import ZeroPadShortcut
-
-ZeroChannels = Literal["after", "around"]
-"""Where a shortcut without parameters puts its zeros: after the old channels, or half before and half after them."""
 
 RENAMED = {"layer1": "stage1", "layer2": "stage2", "layer3": "stage3", "linear": "fc"}
 
@@ -32,7 +31,7 @@ AKAMASTER = Checkpoint(
 """What is known of weights in that form: the program normalises with the statistics of ImageNet."""
 
 
-def is_foreign(model: object, tensors: Mapping[str, Tensor]) -> bool:
+def is_foreign(model: nn.Module, tensors: Mapping[str, Tensor]) -> TypeGuard[CifarResNet]:
     """Whether tensors carry the usual foreign names of a CIFAR ResNet whose shortcuts have no parameters."""
     padded = isinstance(model, CifarResNet) and any(isinstance(one, ZeroPadShortcut) for one in model.modules())
     return padded and "layer1.0.conv1.weight" in tensors and "layer4.0.conv1.weight" not in tensors
@@ -43,31 +42,31 @@ def is_akamaster(tensors: Mapping[str, Tensor]) -> bool:
     return "linear.weight" in tensors
 
 
-def converted(
-    model: CifarResNet, tensors: Mapping[str, Tensor], zero_channels: ZeroChannels | None
-) -> dict[str, Tensor]:
-    """Convert the tensors of a foreign CIFAR ResNet to the names and the channel order of ours.
+def converted(model: CifarResNet, source: Source) -> Source:
+    """Convert the weights of a foreign CIFAR ResNet to the names and the channel order of ours.
 
     Args:
         model: what they are for; it is not changed, and may be on the meta device.
-        tensors: by their own names.
-        zero_channels: where their shortcuts put the zeros; None where the names are enough to know it.
+        source: the weights; its `zero_channels` says where their shortcuts put the zeros, where the names do not.
 
     Raises:
         CheckpointError: the names do not tell where the zeros are.
         UnknownNameError: `zero_channels` is neither of the two places.
     """
-    if zero_channels is None and not is_akamaster(tensors):
+    zero_channels, known = source.zero_channels, is_akamaster(source.tensors)
+    if zero_channels is None and not known:
         raise CheckpointError(
-            "load_pretrained: these are weights of a CIFAR ResNet under the names of another program, and its shortcuts "
-            "have no parameters: whether the new channels' zeros stand after the old channels or half before and half "
-            "after them is not in the file, and the wrong one gives wrong classes without an error; state "
-            "zero_channels='after' or zero_channels='around', as its code pads"
+            f"load_pretrained: {source.path} holds weights of a CIFAR ResNet under the names of another program, "
+            "and its shortcuts have no parameters: whether their zeros stand after the old channels or half before and "
+            "half after them is not in the file, and the wrong choice gives wrong classes without an error; state "
+            "zero_channels='after' or zero_channels='around', as the program's code pads"
         )
     if zero_channels not in (None, *get_args(ZeroChannels)):
         raise unknown("load_pretrained", "place of zero_channels", str(zero_channels), get_args(ZeroChannels))
-    named = {_renamed(name): tensor for name, tensor in tensors.items()}
-    return named if zero_channels == "after" else _reordered(model, named)
+    tensors = {_renamed(name): tensor for name, tensor in source.tensors.items()}
+    if zero_channels != "after":
+        tensors = _reordered(model, tensors)
+    return replace(source, tensors=tensors, layout="cnnzoo", checkpoint=AKAMASTER if known else None)
 
 
 def _renamed(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.checkpoints.adapt import adapt
+from cnnzoo.checkpoints.cifar_shortcut import converted, is_foreign
 from cnnzoo.checkpoints.files import built_from, check_finite
 from cnnzoo.checkpoints.layouts import Layout, from_layout
 from cnnzoo.checkpoints.locate import Source, same_network, shown
@@ -51,6 +52,8 @@ def load(
     with nullcontext() if options else built_from(source.path):  # what is asked for is not the file's fault
         model = outline(partial(spec.constructor, **made_with | options))
     assert isinstance(model, CNN)
+    if source.layout is None and is_foreign(model, source.tensors):
+        source = converted(model, source)
     published = source.checkpoint is not None and source.checkpoint.source
     if not published and source.path.stat().st_size <= SMALL:
         check_finite(source.tensors, source.path)

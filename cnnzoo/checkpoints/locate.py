@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -22,12 +22,16 @@ from cnnzoo.checkpoints.files import (
     stated_config,
     weights_in,
 )
+from cnnzoo.checkpoints.formats import TORCH_SUFFIXES
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, unknown
 from cnnzoo.registry import ModelSpec
 from cnnzoo.support.files import plain
+
+ZeroChannels = Literal["after", "around"]
+"""Where a shortcut without parameters puts its zeros: after the old channels, or half before and half after them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Source:
         options: the constructor's arguments that the weights were made with; None where nothing says.
         checkpoint: the row of the table, or what a folder says of its own weights.
         layout: whose names the tensors carry; None where nothing says.
+        zero_channels: where the shortcuts of a CIFAR ResNet put their zeros; None where the user did not say.
     """
 
     path: Path
@@ -49,6 +54,7 @@ class Source:
     options: dict[str, Any] | None = None
     checkpoint: Checkpoint | None = None
     layout: Layout | None = None
+    zero_channels: ZeroChannels | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Access:
     progress: bool = True
     mmap: bool = True
     checksum: bool = False
+    zero_channels: ZeroChannels | None = None
 
     def fetching(self, call: str) -> dict[str, Any]:
         """The arguments that every kind of download takes; `call` is what would fetch the file."""
@@ -69,7 +76,7 @@ class Access:
         return {"hub": self.hub, "cache_dir": cache, "progress": self.progress, "call": call}
 
 
-SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
+SUFFIXES = frozenset({".safetensors", *TORCH_SUFFIXES})
 
 
 def is_place(text: Path | str) -> bool:
@@ -91,7 +98,7 @@ def in_file(path: Path, access: Access) -> Source:
     """A weights file, which may say what network it holds."""
     tensors, metadata = read_weights(path, mmap=access.mmap)
     if "name" not in metadata:
-        return Source(path, tensors)
+        return Source(path, tensors, zero_channels=access.zero_channels)
     name, options = stated_config(metadata, path)
     return Source(path, tensors, name, options, layout="cnnzoo")
 

@@ -28,9 +28,7 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
             draws.uniform(bias_of(layer), (unit_fan_in(layer) if own else weight_of(layer)[0].numel()) ** -0.5)
 
 
-def lecun1998(
-    layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0
-) -> None:
+def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0) -> None:
     """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
 
     The bias is a connection like any other, and does not count in F. Weight variance: (2.4 / F)^2 / 3.
