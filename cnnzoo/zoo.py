@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import cnnzoo.models  # noqa: F401  registers the constructors
+from cnnzoo.checkpoints.cifar_shortcut import ZeroChannels
 from cnnzoo.checkpoints.load import load
 from cnnzoo.checkpoints.locate import Access, locate
 from cnnzoo.construction import Device, construct
@@ -70,6 +71,7 @@ def load_pretrained(
     progress: bool = True,
     mmap: bool = True,
     checksum: bool = False,
+    zero_channels: ZeroChannels | None = None,
     **options: Any,
 ) -> nn.Module:
     """A network with trained weights, in evaluation mode.
@@ -93,6 +95,9 @@ def load_pretrained(
         mmap: map the file. A mapped file must not be rewritten in place; False reads it instead.
         checksum: compare published weights with their sha256 first, which reads the whole file. Downloads are compared
             when they arrive.
+        zero_channels: for a CIFAR ResNet of another program whose shortcuts have no parameters: whether its code puts
+            the zeros `"after"` the old channels or `"around"` them, half before and half after. Needed where the file's
+            names do not tell; the error says so.
         **options: arguments of the network's own constructor, `classic=True` among them. Weights are adapted to other
             `in_channels` (summed or repeated filters) and `num_classes` (a fresh last layer, with a warning).
 
@@ -103,4 +108,4 @@ def load_pretrained(
     """
     access = Access(hub, revision, cache_dir, token, progress, checksum)
     source = locate(name, checkpoint, options, access)
-    return load(source, options, device, dtype, mmap)
+    return load(source, options, device, dtype, mmap=mmap, zero_channels=zero_channels)

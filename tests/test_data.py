@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import pickle
 import struct
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ import cnnzoo
 from cnnzoo.data import datasets
 from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
 from cnnzoo.data.idx import read_idx
-from cnnzoo.data.pictures import drawn, open_picture, samples
+from cnnzoo.data.images import hold_out
+from cnnzoo.data.pictures import class_names, drawn, open_picture, samples
 from cnnzoo.data.preprocessing import Preprocessing
 
 
@@ -70,24 +72,61 @@ def test_same_bytes_as_torchvision_reads(tmp_path: Path) -> None:
     assert list(ours.classes) == list(theirs.classes)
 
 
-def test_folders_of_pictures(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        for name, level in (("t-shirt-top", 10), ("Ankle boot", 200), ("3", 90)):
-            (tmp_path / split / name).mkdir(parents=True)
-            to_pil_image(torch.full((3, 40, 40), level, dtype=torch.uint8)).save(tmp_path / split / name / "a.png")
-    sets = fashion_mnist(tmp_path)
-    assert sorted(zip(sets["train"].labels.tolist(), sets["train"].images[:, 0, 5, 5].tolist(), strict=True)) == [
-        *((0, 10), (3, 90), (9, 200))
-    ]
-    (tmp_path / "train" / "sandals").mkdir()
-    with pytest.raises(cnnzoo.UnknownNameError, match=r"unknown class 'sandals': did you mean 'sandal'"):
+def write_image_folders(root: Path, classes: Sequence[str], shape: tuple[int, int, int], test: str = "test") -> None:
+    """One image of each class in every split, of a grey level that tells its class."""
+    for split in ("train", test):
+        for label, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            image = torch.full(shape, 2 * label, dtype=torch.uint8)
+            to_pil_image(image).save(root / split / name / "a.png")
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, cifar10, cifar100], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("test", ["test", "val"])
+@pytest.mark.parametrize("numbered", [False, True])
+def test_image_folders(tmp_path: Path, load: Callable, test: str, numbered: bool) -> None:
+    shape = (3, 32, 32) if "cifar" in load.__name__ else (1, 28, 28)
+    names = [name.replace("/", " ") for name in class_names(load.__name__)]
+    write_image_folders(tmp_path, [str(i) for i in range(len(names))] if numbered else names, shape, test)
+    sets = load(tmp_path)
+    for split in sets.values():
+        assert sorted(split.labels.tolist()) == list(range(len(names)))
+        assert torch.equal(split.images, (2 * split.labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, *shape))
+        assert split.is_part
+
+
+def test_images_of_folders_are_brought_to_size(tmp_path: Path) -> None:
+    write_image_folders(tmp_path, [str(i) for i in range(10)], (3, 40, 50))
+    images = mnist(tmp_path)["train"].images
+    assert images.shape == (10, 1, 28, 28)
+    assert images[:, 0, 14, 14].tolist() == list(range(0, 20, 2))
+
+
+def test_image_folders_of_other_classes(tmp_path: Path) -> None:
+    write_image_folders(tmp_path, class_names("cifar10"), (3, 32, 32))
+    with pytest.raises(
+        cnnzoo.DataError, match=r"fashion_mnist: \S+airplane is called after no class .* set data.name=image_folder"
+    ):
         fashion_mnist(tmp_path)
+    (tmp_path / "train" / "cats").mkdir()
+    with pytest.raises(cnnzoo.DataError, match=r"train/cats is called after no class .* did you mean 'cat'"):
+        cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_image_folders_that_miss_a_class(tmp_path: Path, split: str) -> None:
+    write_image_folders(tmp_path, class_names("cifar10"), (3, 32, 32))
+    (tmp_path / split / "frog" / "a.png").unlink()
+    with pytest.raises(
+        cnnzoo.DataError, match=rf"cifar10: {tmp_path} has no {split} image of frog: every class has to occur: add the"
+    ):
+        cifar10(tmp_path)
 
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
-    with pytest.raises(cnnzoo.DataError, match=r"train holds no pictures; expected .*<class>/<picture>"):
+    with pytest.raises(cnnzoo.DataError, match=r"train holds no images; expected .*<class>/<image>"):
         fashion_mnist(tmp_path)
 
 
@@ -99,7 +138,15 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
         (lambda content: b"\x89PNG" + content[4:], r"not an IDX file of bytes: it starts with 89504e47"),
         (lambda content: b"", r"it starts with nothing"),
         (lambda content: content[:6], r"promises"),
-        (lambda content: content[:-1] + b"\x0b", r"labels \(20,\) up to 11; expected .* up to 9"),
+        (
+            lambda content: content[:-1] + b"\x0b",
+            r"has the train label 11; .* has the labels 0 to 9: it is damaged, or",
+        ),
+        (lambda content: idx(torch.arange(19).to(torch.uint8)), r"labels of shape \(19,\); .* do not belong together"),
+        (
+            lambda content: idx(torch.arange(20).remainder(9).to(torch.uint8)),
+            r"has no train image of Ankle boot: every",
+        ),
     ],
 )
 def test_damaged_labels(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
@@ -114,7 +161,7 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     write_idx_folder(tmp_path)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(cnnzoo.DataError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+    with pytest.raises(cnnzoo.DataError, match=r"train-images-idx3-ubyte\.gz cannot be read.*; download it again"):
         fashion_mnist(tmp_path)
 
 
@@ -124,7 +171,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[40:60] = bytes(20)
     path.write_bytes(content)
-    with pytest.raises(cnnzoo.DataError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+    with pytest.raises(cnnzoo.DataError, match=r"train-images-idx3-ubyte\.gz cannot be read.*; download it again"):
         fashion_mnist(tmp_path)
 
 
@@ -135,17 +182,75 @@ def test_missing_file(tmp_path: Path) -> None:
         fashion_mnist(tmp_path)
 
 
-def test_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(cnnzoo.DataError, match=r"no train-images-idx3-ubyte\(\.gz\) in .*nor folders train/ and test/"):
-        fashion_mnist(tmp_path)
-    with pytest.raises(cnnzoo.DataError, match="nowhere is not a folder"):
-        fashion_mnist(tmp_path / "nowhere")
+IMAGE_FOLDERS = r"images in train/<class>/ with test/<class>/ or val/<class>/"
+FORMS = {
+    mnist: r"train-images-idx3-ubyte in the folder itself or MNIST/raw/; ",
+    fashion_mnist: r"train-images-idx3-ubyte in the folder itself or FashionMNIST/raw/; ",
+    cifar10: r"data_batch_1 in cifar-10-batches-py/ or the folder itself, cifar-10-python\.tar\.gz; "
+    r"data_batch_1\.bin in cifar-10-batches-bin/ or the folder itself, cifar-10-binary\.tar\.gz; ",
+    cifar100: r"train in cifar-100-python/ or the folder itself, cifar-100-python\.tar\.gz; "
+    r"train\.bin in cifar-100-binary/ or the folder itself, cifar-100-binary\.tar\.gz; ",
+}
+
+
+@pytest.mark.parametrize("load", FORMS, ids=lambda one: one.__name__)
+def test_what_is_missing_is_said_with_all_forms(tmp_path: Path, load: Callable) -> None:
+    with pytest.raises(
+        cnnzoo.DataError,
+        match=rf"{load.__name__}: nothing found in {tmp_path}\. Looked for {FORMS[load]}{IMAGE_FOLDERS}: .*name a folder "
+        "with --data, or allow --download",
+    ):
+        load(tmp_path)
+    with pytest.raises(cnnzoo.DataError, match=r"there is no folder .*nowhere; name one with --data"):
+        load(tmp_path / "nowhere")
+
+
+def test_no_data_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "FASHION_MNIST", tmp_path / "debian")
     monkeypatch.setattr(datasets, "DOWNLOADS", tmp_path / "cache")
     with pytest.raises(
-        cnnzoo.DataError, match=r"install Debian's dataset-fashion-mnist, name a folder with --data, or"
+        cnnzoo.DataError,
+        match=rf"nothing found in {tmp_path}/debian or {tmp_path}/cache\..*: install Debian's dataset-fashion-mnist, name",
     ):
         fashion_mnist()
+
+
+@pytest.mark.parametrize(
+    ("load", "below", "held"),
+    [
+        (mnist, "FashionMNIST/raw", "fashion_mnist"),
+        (fashion_mnist, "MNIST/raw", "mnist"),
+        (cifar10, "MNIST/raw", "mnist"),
+        (cifar10, "cifar-100-binary", "cifar100"),
+        (cifar100, "cifar-10-batches-bin", "cifar10"),
+    ],
+)
+def test_another_data_set_in_the_folder(tmp_path: Path, load: Callable, below: str, held: str) -> None:
+    (tmp_path / below).mkdir(parents=True)
+    if "cifar" in held:
+        write_binary(tmp_path / below, held)
+    else:
+        write_idx_folder(tmp_path / below)
+    with pytest.raises(cnnzoo.DataError, match=rf"; there is {held} instead \(data\.name={held}\)\. Looked for"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("load", "held"), [(mnist, "fashion_mnist"), (fashion_mnist, "mnist")])
+def test_files_of_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable, held: str) -> None:
+    write_idx_folder(tmp_path)
+    content = gzip.decompress((tmp_path / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    monkeypatch.setitem(datasets.TEST_LABELS, held, hashlib.md5(content).hexdigest())
+    with pytest.raises(
+        cnnzoo.DataError, match=rf"holds {held}, whose files have the same names; set data\.name={held}"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(not datasets.FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_fashion_mnist_is_not_taken_for_mnist() -> None:
+    with pytest.raises(cnnzoo.DataError, match=r"holds fashion_mnist, whose files have the same names"):
+        mnist(datasets.FASHION_MNIST)
+    assert not any(split.is_part for split in fashion_mnist().values())
 
 
 def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,18 +277,114 @@ def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         mnist(tmp_path, download=True)
 
 
-def test_mnist_is_read_as_fashion_mnist_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_read_as_fashion_mnist_is(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     made = write_idx_folder(raw)
     sets = mnist(tmp_path)
     assert torch.equal(sets["test"].images[:, 0], made["test"][0])
     assert sets["train"].classes == tuple("0123456789")
-    monkeypatch.setattr(datasets, "DOWNLOADS", tmp_path / "cache")
+
+
+def noise(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def binary(images: torch.Tensor, labels: list[int], superclass: bool) -> bytes:
+    """The records of the binary version, as its page describes them: a label or two, then red, green and blue."""
+    rows = zip(images, labels, strict=True)
+    return b"".join(
+        (b"\x07" if superclass else b"") + bytes([label]) + image.numpy().tobytes() for image, label in rows
+    )
+
+
+def write_binary(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """The files of CIFAR's binary version, with each class once in every file."""
+    classes = len(class_names(name))
+    files = {"train": ["train.bin"], "test": ["test.bin"]}
+    if name == "cifar10":
+        files = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    made = {}
+    for split, names in files.items():
+        parts = [noise(classes, seed) for seed in range(len(names))]
+        for file, images in zip(names, parts, strict=True):
+            (folder / file).write_bytes(binary(images, list(range(classes)), name == "cifar100"))
+        made[split] = torch.cat(parts)
+    return made
+
+
+def pack(folder: Path, archive: Path) -> None:
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(folder, folder.name)
+
+
+BINARY = {cifar10: "cifar-10-batches-bin", cifar100: "cifar-100-binary"}
+BINARY_ARCHIVES = {cifar10: "cifar-10-binary.tar.gz", cifar100: "cifar-100-binary.tar.gz"}
+
+
+@pytest.mark.parametrize("load", BINARY, ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "kept", ["torchvision's place", "the folder itself", "beside the archive", "the archive itself"]
+)
+def test_binary_version(tmp_path: Path, load: Callable, kept: str) -> None:
+    folder, root = tmp_path / BINARY[load], tmp_path / "root"
+    folder.mkdir()
+    root.mkdir()
+    made = write_binary(folder, load.__name__)
+    pack(folder, root / BINARY_ARCHIVES[load])
+    given = {
+        "torchvision's place": tmp_path,
+        "the folder itself": folder,
+        "beside the archive": root,
+        "the archive itself": root / BINARY_ARCHIVES[load],
+    }
+    sets = load(given[kept])
+    classes = len(class_names(load.__name__))
+    for split, images in made.items():
+        assert torch.equal(sets[split].images, images)
+        assert sets[split].labels.tolist() == list(range(classes)) * (len(images) // classes)
+        assert sets[split].whole == (50_000 if split == "train" else 10_000)
+
+
+def damaged_binary(tmp_path: Path, name: str, change: Callable[[Path], object]) -> Path:
+    write_binary(tmp_path, "cifar10")
+    change(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-5]),
+            r"data_batch_3\.bin holds 30,725 bytes, .* multiple of 3,073",
+        ),
+        (
+            lambda path: path.write_bytes(b""),
+            r"data_batch_3\.bin holds 0 bytes, .* truncated or another file: download it",
+        ),
+        (lambda path: path.unlink(), r"lacks data_batch_3\.bin; a data set is used whole: add the file"),
+        (lambda path: path.write_bytes(binary(noise(1), [10], False)), r"has the train label 10; .* labels 0 to 9"),
+    ],
+)
+def test_damaged_binary_version(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    with pytest.raises(cnnzoo.DataError, match=message):
+        cifar10(damaged_binary(tmp_path, "data_batch_3.bin", change))
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.99])
+def test_truncated_archive(tmp_path: Path, keep: float) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    write_binary(folder, "cifar10")
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    pack(folder, archive)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(
-        cnnzoo.DataError, match=r"mnist: no train-images-idx3-ubyte\(\.gz\) in \S+ or \S+; name a folder"
+        cnnzoo.DataError, match=rf"{archive} cannot be read: .*; it is truncated or no \.tar\.gz archive: download"
     ):
-        mnist()
+        cifar10(archive)
 
 
 @pytest.mark.parametrize(
@@ -195,28 +396,64 @@ def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable, 
     dataset = getattr(theirs, kind)
     folder = tmp_path / dataset.base_folder
     folder.mkdir()
-    pixels = torch.randint(256, (6, 3072), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    classes = class_names(load.__name__)
+    count = len(classes)
+    pixels = noise(count).flatten(1)
 
     def write(name: str, content: dict) -> list[str]:
         (folder / name).write_bytes(pickle.dumps(content))
         return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
 
-    batch = {"data": pixels.numpy(), labels: [0, 1, 2, 3, 4, 5]}
-    meta = dataset.meta
-    filename, md5 = write(meta["filename"], {meta["key"]: [f"class {i}" for i in range(6)]})
+    batch = {"data": pixels.numpy(), labels: list(range(count))}
     monkeypatch.setattr(dataset, "train_list", [write("one", batch), write("two", batch)])
     monkeypatch.setattr(dataset, "test_list", [write("test", batch)])
-    monkeypatch.setattr(dataset, "meta", meta | {"filename": filename, "md5": md5})
-    sets = load(tmp_path)
-    assert torch.equal(sets["test"].images, pixels.view(6, 3, 32, 32))
-    assert torch.equal(sets["train"].images, pixels.view(6, 3, 32, 32).repeat(2, 1, 1, 1))
-    assert sets["test"].labels.tolist() == [0, 1, 2, 3, 4, 5]
-    assert sets["train"].classes[5] == "class 5"
+    archive = tmp_path / "archives" / dataset.filename
+    archive.parent.mkdir()
+    pack(folder, archive)
+    for given in (tmp_path, folder, archive.parent, archive):
+        sets = load(given)
+        assert torch.equal(sets["test"].images, pixels.view(count, 3, 32, 32))
+        assert torch.equal(sets["train"].images, pixels.view(count, 3, 32, 32).repeat(2, 1, 1, 1))
+        assert sets["test"].labels.tolist() == list(range(count))
+        assert sets["train"].classes == classes
     (folder / "two").write_bytes(b"changed")
     with pytest.raises(
-        cnnzoo.DataError, match=rf"{load.__name__}: {folder} is missing, or not what its authors published"
+        cnnzoo.DataError,
+        match=rf"{folder}/two has the MD5 sum \w+; the file that its authors published has \w+: download",
     ):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 7, 19])
+def test_held_out_images_are_others(count: int) -> None:
+    images = tiny.bars(20)
+    left, held_out = hold_out(images, count, seed=3)
+    rows = [
+        [row for row in range(20) if torch.equal(images.images[row], one)]
+        for part in (left, held_out)
+        for one in part.images
+    ]
+    assert sorted(row for (row,) in rows) == list(range(20))
+    assert len(held_out) == count
+    assert torch.equal(images.labels[[row for (row,) in rows]], torch.cat([left.labels, held_out.labels]))
+    assert torch.equal(hold_out(images, count, seed=3)[1].images, held_out.images)
+    assert count in (1, 19) or not torch.equal(hold_out(images, count, seed=4)[1].images, held_out.images)
+
+
+@pytest.mark.parametrize("count", [0, 20, 5000])
+def test_more_held_out_than_there_is(count: int) -> None:
+    with pytest.raises(
+        cnnzoo.DataError, match=rf"got {count:,} images to hold out of a training set of 20; .*validation="
+    ):
+        hold_out(tiny.bars(20), count, seed=0)
+
+
+def test_image_files_are_held_out_too(tmp_path: Path) -> None:
+    files = tiny.files(tmp_path)["train"]
+    left, held_out = hold_out(files, 3, seed=0)
+    pairs = [*zip(left.paths, left.labels, strict=True), *zip(held_out.paths, held_out.labels, strict=True)]
+    assert sorted(pairs) == sorted(zip(files.paths, files.labels, strict=True))
+    assert len(held_out) == 3
 
 
 def test_image_folder(tmp_path: Path) -> None:

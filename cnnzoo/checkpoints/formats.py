@@ -16,7 +16,7 @@ from cnnzoo.errors import CheckpointError
 
 Format = Literal["safetensors", "zip", "pickle"]
 
-TORCH_SUFFIXES = frozenset({".pth", ".pt", ".bin"})
+TORCH_SUFFIXES = frozenset({".pth", ".pt", ".th", ".bin"})
 
 LARGEST_PICKLE = 64 * 2**20
 """Bytes of what torch.save pickles beside the numbers; of a ResNet-152 it is 0.1 MB."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnzoo.checkpoints.adapt import adapt
 from cnnzoo.checkpoints.assign import assign, places_of
+from cnnzoo.checkpoints.cifar_shortcut import ZeroChannels, converted, is_foreign
 from cnnzoo.checkpoints.formats import reason
 from cnnzoo.checkpoints.layouts import Layout, from_layout
 from cnnzoo.checkpoints.locate import Source
@@ -32,7 +33,15 @@ class FreshLayerWarning(UserWarning):
     """A part of a network that its weights do not fit, and that starts from random numbers."""
 
 
-def load(source: Source, options: Mapping[str, Any], device: Device, dtype: torch.dtype | None, mmap: bool) -> CNN:
+def load(
+    source: Source,
+    options: Mapping[str, Any],
+    device: Device,
+    dtype: torch.dtype | None,
+    *,
+    mmap: bool = True,
+    zero_channels: ZeroChannels | None = None,
+) -> CNN:
     """Build a network without allocating its parameters, and give it those of a file.
 
     The network is the one that the weights were made with, which the options may adapt but must not contradict.
@@ -49,6 +58,9 @@ def load(source: Source, options: Mapping[str, Any], device: Device, dtype: torc
     tensors, _ = read_weights(source.path, mmap=mmap)
     if not source.published and source.path.stat().st_size <= SMALL:
         check_finite(tensors, source.path)
+    if source.layout is None and is_foreign(model, tensors):
+        tensors, known = converted(model, tensors, source.path, zero_channels)
+        source = replace(source, layout="cnnzoo", checkpoint=known)
     tensors, fresh = adapt(model, _by_our_names(model, tensors, source.layout), options.keys())
     if dtype is None:
         _check_precision(tensors, source.path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnzoo.checkpoints.folder import CONFIG, WEIGHTS, Description, describe, unnamed, weights_in
+from cnnzoo.checkpoints.formats import TORCH_SUFFIXES
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.checkpoints.table import Checkpoint, checkpoints
 from cnnzoo.errors import CheckpointError, UnknownNameError, unknown
@@ -71,7 +72,7 @@ def locate(name: Path | str, checkpoint: Path | str | None, options: Mapping[str
     return _at(checkpoint, spec, options, access)
 
 
-SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
+SUFFIXES = frozenset({".safetensors", *TORCH_SUFFIXES})
 
 
 def _named(name: Path | str) -> tuple[ModelSpec | None, str]:

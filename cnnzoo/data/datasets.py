@@ -1,66 +1,75 @@
-"""The data sets of the recipes: small pictures whole in memory, large ones as files."""
+"""The data sets of the recipes: small images whole in memory, large ones as files."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cnnzoo.data.captchas import captchas
-from cnnzoo.data.idx import idx_file, read_split
+from cnnzoo.data.cifar import read_binary, read_pickled
+from cnnzoo.data.idx import IDX_FILES, read_split
 from cnnzoo.data.images import ImageSet, PictureFiles
-from cnnzoo.data.pictures import class_names, open_picture
-from cnnzoo.errors import DataError, unknown
+from cnnzoo.data.places import Folder, Place
+from cnnzoo.data.published import Form, Published
+from cnnzoo.errors import DataError
 
 # Where the Debian package dataset-fashion-mnist puts its files, and where a download goes.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOADS = Path("~/.cache/cnnzoo/data")
 
-SPLITS = ("train", "test")
+TEST_LABELS = {"mnist": "27ae3e4e09519cfbb04c329615203637", "fashion_mnist": "15d484375f8d13e6eb1aabb0c3f46965"}
+"""MD5 sums of the decompressed label files of test sets whose files all have the same names."""
 
 
 def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
-    """Fashion-MNIST: 60,000 pictures in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
+    """Load Fashion-MNIST: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
 
     Args:
-        folder: holds the four IDX files (compressed or not), or `train` and `test` with a folder of pictures for each
-            class. By default the files of the Debian package dataset-fashion-mnist, or an earlier download.
-        download: fetch the files through torchvision, into `folder` or a cache, where they are not there.
+        folder: holds the four IDX files (compressed or not), torchvision's `FashionMNIST/raw`, or image folders
+            `train/<class>/` and `test/<class>/` or `val/<class>/`. By default the files of the Debian package
+            dataset-fashion-mnist, or an earlier download.
+        download: download the files through torchvision, into `folder` or a cache, where there is nothing.
 
     Raises:
-        DataError: there is no such data, a file is damaged, or a picture cannot be read.
-        UnknownNameError: a class's folder has a name that is not a class.
+        DataError: the data set is in none of these forms, a file is damaged or of another data set, or a class is
+            missing.
     """
-    return _mnist("fashion_mnist", "FashionMNIST", FASHION_MNIST, folder, download)
+    return _load("fashion_mnist", folder, download)
 
 
 def mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
-    """MNIST, the digits: 60,000 pictures in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
+    """Load MNIST, the digits: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
 
-    Arguments and errors as for `fashion_mnist`; there is no package of it, only an earlier download.
+    Arguments and errors are those of `fashion_mnist`, with `MNIST/raw`; there is no Debian package of it.
     """
-    return _mnist("mnist", "MNIST", None, folder, download)
+    return _load("mnist", folder, download)
 
 
 def cifar10(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
-    """CIFAR-10: 50,000 pictures in `"train"` and 10,000 in `"test"`, (N, 3, 32, 32), ten classes.
+    """Load CIFAR-10: 50,000 images in `"train"` and 10,000 in `"test"`, (N, 3, 32, 32), ten classes.
 
     Args:
-        folder: holds `cifar-10-batches-py`, the unpacked archive of the version for Python; by default an earlier
-            download.
-        download: fetch it through torchvision, into `folder` or a cache, where it is not there.
+        folder: holds the version for Python (`cifar-10-batches-py`, as torchvision unpacks it, or
+            `cifar-10-python.tar.gz`), the binary version (`cifar-10-batches-bin`, its files `data_batch_1.bin`..., or
+            `cifar-10-binary.tar.gz`), or image folders `train/<class>/` and `test/<class>/` or `val/<class>/`; or it is
+            one of these archives. By default an earlier download.
+        download: download it through torchvision, into `folder` or a cache, where there is nothing.
 
     Raises:
-        DataError: there is no such data, or a file has not the MD5 sum that its authors state.
+        DataError: the data set is in none of these forms, a file is damaged, a pickle does not have the MD5 sum
+            that its authors state, or a class is missing.
     """
-    return _cifar("cifar10", "CIFAR10", folder, download)
+    return _load("cifar10", folder, download)
 
 
 def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
-    """CIFAR-100, with a hundred classes, in `cifar-100-python`; otherwise as `cifar10`."""
-    return _cifar("cifar100", "CIFAR100", folder, download)
+    """Load CIFAR-100, with a hundred classes; arguments and errors are those of `cifar10`.
+
+    The folders are `cifar-100-python` and `cifar-100-binary`, the archives `cifar-100-python.tar.gz` and
+    `cifar-100-binary.tar.gz`.
+    """
+    return _load("cifar100", folder, download)
 
 
 def image_folder(folder: Path | str | None = None, *, download: bool = False) -> dict[str, PictureFiles]:
@@ -102,58 +111,77 @@ DATA_SETS: dict[str, Callable[..., dict[str, Any]]] = {
 """The data sets that a recipe can name."""
 
 
-def _mnist(name: str, dataset: str, package: Path | None, folder: Path | str | None, download: bool) -> dict[str, Any]:
-    """A data set of four IDX files, or of pictures in folders."""
-    classes = class_names(name)
-    root = DOWNLOADS.expanduser() if folder is None else Path(folder)
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        return {split: _picture_folders(name, root / split, classes) for split in ("train", "test")}
-    first = package if folder is None and package else root
-    places = [first, root / dataset / "raw"]
-    if download and not any(idx_file(place, "train", "images-idx3") for place in places):
-        _download(name, dataset, root)
-    if folder is not None and not root.is_dir():
-        raise DataError(f"{name}: {root} is not a folder")
-    for place in places:
-        if idx_file(place, "train", "images-idx3"):
-            return {split: ImageSet(*read_split(name, place, split, len(classes)), classes) for split in SPLITS}
-    raise DataError(
-        f"{name}: no train-images-idx3-ubyte(.gz) in {' or '.join(map(str, places))}"
-        + (", nor folders train/ and test/; " if folder is not None else "; ")
-        + ("install Debian's dataset-fashion-mnist, " if package else "")
-        + "name a folder with --data, or allow --download"
+def _load(name: str, folder: Path | str | None, download: bool) -> dict[str, ImageSet]:
+    known = _published()
+    others = [one for one in known if one.name != name]
+    (own,) = (one for one in known if one.name == name)
+    return own.load(folder, download, DOWNLOADS.expanduser(), others)
+
+
+def _published() -> list[Published]:
+    """The published data sets of small images."""
+    small = {"train": 60_000, "test": 10_000}
+    return [
+        Published("mnist", "MNIST", (1, 28, 28), small, (_idx_form("MNIST"),), TEST_LABELS["mnist"]),
+        Published(
+            *(
+                "fashion_mnist",
+                "FashionMNIST",
+                (1, 28, 28),
+                small,
+                (_idx_form("FashionMNIST"),),
+                TEST_LABELS["fashion_mnist"],
+            ),
+            package=FASHION_MNIST,
+            install="Debian's dataset-fashion-mnist",
+        ),
+        _cifar("cifar10", "CIFAR10", "labels", _CIFAR10_BINARY),
+        _cifar("cifar100", "CIFAR100", "fine_labels", _CIFAR100_BINARY),
+    ]
+
+
+_CIFAR10_BINARY = Form(
+    files=(*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"),
+    folders=("cifar-10-batches-bin", "."),
+    archive="cifar-10-binary.tar.gz",
+    read=lambda place, split: read_binary(place, _BATCHES[split], 1),
+)
+_BATCHES = {"train": _CIFAR10_BINARY.files[:5], "test": _CIFAR10_BINARY.files[5:]}
+_CIFAR100_BINARY = Form(
+    files=("train.bin", "test.bin"),
+    folders=("cifar-100-binary", "."),
+    archive="cifar-100-binary.tar.gz",
+    read=lambda place, split: read_binary(place, [f"{split}.bin"], 2),
+)
+
+
+def _cifar(name: str, dataset: str, key: str, binary: Form) -> Published:
+    from torchvision import datasets
+
+    theirs = getattr(datasets, dataset)  # which knows the MD5 sums that the authors state
+    files = {"train": theirs.train_list, "test": theirs.test_list}
+    pickles = Form(
+        files=tuple(one for split in files.values() for one, _ in split),
+        folders=(theirs.base_folder, "."),
+        archive=theirs.filename,
+        read=lambda place, split: read_pickled(place, files[split], key),
+    )
+    return Published(name, dataset, (3, 32, 32), {"train": 50_000, "test": 10_000}, (pickles, binary))
+
+
+def _idx_form(dataset: str) -> Form:
+    names = [name.format(part) for name in IDX_FILES.values() for part in ("images-idx3", "labels-idx1")]
+    return Form(
+        files=tuple(f"{name}{suffix}" for name in names for suffix in ("", ".gz")),
+        folders=(".", f"{dataset}/raw"),
+        archive="",
+        read=_read_idx_split,
     )
 
 
-def _cifar(name: str, dataset: str, folder: Path | str | None, download: bool) -> dict[str, ImageSet]:
-    from torchvision import datasets
-
-    root = DOWNLOADS.expanduser() if folder is None else Path(folder)
-    kind = getattr(datasets, dataset)
-    if download:
-        _download(name, dataset, root)
-    try:  # what is in there is pickled; torchvision unpickles only files of the MD5 sums that it knows
-        splits = {split: kind(root, train=split == "train") for split in SPLITS}
-    except RuntimeError:
-        raise DataError(
-            f"{name}: {root / kind.base_folder} is missing, or not what its authors published; name the folder that "
-            "holds it with --data, or allow --download"
-        ) from None
-    return {
-        split: ImageSet(
-            torch.from_numpy(one.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(one.targets), tuple(one.classes)
-        )
-        for split, one in splits.items()
-    }
-
-
-def _download(name: str, dataset: str, root: Path) -> None:
-    from torchvision import datasets
-
-    try:
-        getattr(datasets, dataset)(root, download=True)
-    except (OSError, RuntimeError) as error:  # no connection is an OSError of urllib's
-        raise DataError(f"{name}: the download into {root} failed: {error}") from None
+def _read_idx_split(place: Place, split: str) -> tuple[Tensor, Tensor]:
+    assert isinstance(place, Folder)
+    return read_split(place.path, split)
 
 
 def _listed(root: Path) -> PictureFiles:
@@ -166,30 +194,3 @@ def _listed(root: Path) -> PictureFiles:
         raise DataError(f"image_folder: {root} holds no <class>/<picture>: {error}") from None
     paths, labels = zip(*found.samples, strict=True)
     return PictureFiles(paths, labels, tuple(found.classes))
-
-
-def _picture_folders(name: str, root: Path, classes: tuple[str, ...]) -> ImageSet:
-    """A folder of pictures for each class, under the class's name or number."""
-    by_slug = {_slug(one): label for label, one in enumerate(classes)}
-    by_slug |= {str(label): label for label in range(len(classes))}
-    images, labels = [], []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if _slug(folder.name) not in by_slug:
-            raise unknown(f"{name}: {root}", "class", folder.name, [_slug(one) for one in classes])
-        for path in sorted(folder.iterdir()):
-            images.append(_small_grey(path))
-            labels.append(by_slug[_slug(folder.name)])
-    if not images:
-        raise DataError(f"{name}: {root} holds no pictures; expected {root}/<class>/<picture>")
-    return ImageSet(torch.stack(images), torch.tensor(labels), classes)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _small_grey(path: Path) -> Tensor:
-    from torchvision.transforms import v2
-    from torchvision.transforms.v2 import functional
-
-    return functional.pil_to_tensor(v2.Compose([v2.Grayscale(), v2.Resize((28, 28))])(open_picture(path)))

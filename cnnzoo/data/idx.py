@@ -18,7 +18,7 @@ def idx_file(place: Path, split: str, part: str) -> Path | None:
     return next((path for path in (place / f"{name}.gz", place / name) if path.is_file()), None)
 
 
-def read_split(data: str, place: Path, split: str, classes: int) -> tuple[Tensor, Tensor]:
+def read_split(place: Path, split: str) -> tuple[Tensor, Tensor]:
     """The pictures (N, 1, H, W) and labels (N,) of a split.
 
     Raises:
@@ -28,15 +28,29 @@ def read_split(data: str, place: Path, split: str, classes: int) -> tuple[Tensor
     for part in ("images-idx3", "labels-idx1"):
         path = idx_file(place, split, part)
         if path is None:
-            raise DataError(f"{data}: {place} lacks {IDX_FILES[split].format(part)}(.gz)")
+            raise DataError(
+                f"idx: {place} lacks {IDX_FILES[split].format(part)}(.gz); a data set is used whole: add the file"
+            )
         parts.append(read_idx(path))
     images, labels = parts
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or int(labels.max()) >= classes:
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
-            f"{data}: {place} holds {split} images {tuple(images.shape)} and labels {tuple(labels.shape)} up to "
-            f"{int(labels.max())}; expected (N, H, W) and (N,) up to {classes - 1}"
+            f"idx: {place} holds {split} images of shape {tuple(images.shape)} and labels of shape "
+            f"{tuple(labels.shape)}; expected (N, H, W) and (N,): the files do not belong together"
         )
     return images.unsqueeze(1), labels.long()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, which is decompressed if its name ends in .gz.
+
+    Raises:
+        DataError: it cannot be read, or is truncated.
+    """
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"read_idx: {path} cannot be read: {error}; download it again") from None
 
 
 def read_idx(path: Path) -> Tensor:
@@ -45,17 +59,18 @@ def read_idx(path: Path) -> Tensor:
     Raises:
         DataError: the file is not of that format, or not as long as its header says.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"read_idx: {path} cannot be read: {error}") from None
+    content = read_bytes(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(
-            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}"
+            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}; "
+            "download it again"
         )
     axes = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
     expected = 4 + 4 * axes + torch.Size(shape).numel()
     if len(content) != expected:
-        raise DataError(f"read_idx: {path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}")
+        raise DataError(
+            f"read_idx: {path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}: "
+            "download it again"
+        )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * axes).view(shape)

@@ -1,8 +1,12 @@
 """What a data set gives: pictures in memory, or the names of their files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor
+
+from cnnzoo.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -13,14 +17,24 @@ class ImageSet:
         images: (N, C, H, W) in uint8.
         labels: (N,), or (N, positions) where a picture shows several things in a row.
         classes: the names of the classes.
+        whole: images in the split as it was published, where it is one of a published data set.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    whole: int | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the split has fewer images than were published."""
+        return self.whole is not None and len(self) < self.whole
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> "ImageSet":
+        return replace(self, images=self.images[rows], labels=self.labels[rows], whole=None)
 
 
 @dataclass(frozen=True)
@@ -33,3 +47,34 @@ class PictureFiles:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> "PictureFiles":
+        paths, labels = ([values[row] for row in rows.tolist()] for values in (self.paths, self.labels))
+        return replace(self, paths=tuple(paths), labels=tuple(labels))
+
+
+Images = TypeVar("Images", ImageSet, PictureFiles)
+
+
+def hold_out(images: Images, count: int, seed: int) -> tuple[Images, Images]:
+    """Split a training set: the images to train on, and `count` others, drawn at random.
+
+    Args:
+        images: the training set.
+        count: images to hold out.
+        seed: the same seed holds out the same images.
+
+    Raises:
+        DataError: nothing would be left to train on.
+
+    Example:
+        >>> training, held_out = hold_out(cifar10("data")["train"], 5000, seed=0)
+    """
+    if not 0 < count < len(images):
+        raise DataError(
+            f"hold_out: got {count:,} images to hold out of a training set of {len(images):,}; at least one is held "
+            "out and at least one is left to train on (validation=)"
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    held_out, training = order[:count].sort().values, order[count:].sort().values
+    return images[training], images[held_out]

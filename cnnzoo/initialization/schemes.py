@@ -28,21 +28,22 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
             draws.uniform(bias_of(layer), (unit_fan_in(layer) if own else weight_of(layer)[0].numel()) ** -0.5)
 
 
-def lecun1998(layers: Layers, generator: Generator | None = None, *, exponent: float = 1.0) -> None:
+def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0) -> None:
     """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
 
     The bias is a connection like any other, and does not count in F. Weight variance: (2.4 / F)^2 / 3.
 
     The paper divides by F because it takes the inputs of a unit to be correlated. For independent ones it would be the
-    square root, `exponent=0.5`, with which the units of deep layers do not start so near to 0.
+    square root, `exponent=0.5`, with which the units of deep layers do not start so near to 0. Within 1 / sqrt(F)
+    (`bound=1.0`) the squashing functions start unsaturated; within 2.4 / sqrt(F) those of LeNet-5 do not.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998),
     Appendix A.
     """
     with Draws(generator) as draws:
         for layer in layers:
-            draws.uniform(weight_of(layer), 2.4 / fans(layer)[0] ** exponent)
-            draws.uniform(bias_of(layer), 2.4 / unit_fan_in(layer) ** exponent)
+            draws.uniform(weight_of(layer), bound / fans(layer)[0] ** exponent)
+            draws.uniform(bias_of(layer), bound / unit_fan_in(layer) ** exponent)
 
 
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:

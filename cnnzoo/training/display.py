@@ -57,8 +57,10 @@ class Display:
         """An epoch is done."""
         if self.enabled:
             self.bar.remove_task(self.task)
+            held_out = epoch.validation_accuracy
             self.bar.console.print(
                 f"epoch {epoch.epoch:3d}: loss {epoch.train_loss:.4f}, train {epoch.train_accuracy:.4f}, "
-                f"test {epoch.test_accuracy:.4f}, {epoch.seconds:.1f} s",
+                + ("" if held_out is None else f"validation {held_out:.4f}, ")
+                + f"test {epoch.test_accuracy:.4f}, {epoch.seconds:.1f} s",
                 highlight=False,
             )

@@ -24,7 +24,7 @@ from cnnzoo.support.text import counted
 from cnnzoo.training.batches import Batch, Plan, Split, loader
 from cnnzoo.training.curves import can_draw, draw
 from cnnzoo.training.display import Display
-from cnnzoo.training.evaluation import evaluate
+from cnnzoo.training.evaluation import Measures, evaluate
 from cnnzoo.training.losses import Objective
 from cnnzoo.training.recipe import Recipe
 from cnnzoo.training.results import RESULT, result
@@ -64,7 +64,8 @@ def train(
 
     Args:
         recipe: what to do.
-        sets: pictures to train (`"train"`) and to measure on (`"test"`).
+        sets: images to train (`"train"`) and to measure on (`"test"`); `"validation"` is measured too, and by default
+            held out of the training set where the recipe states how many images.
         folder: where `last.pt` (the checkpoint) and `log.jsonl` go, and at the end `model.safetensors` with its
             `config.json` and card, `result.json`, and `curves.png` where matplotlib is installed.
         seed: of the weights, the order of the pictures and their augmentation.
@@ -87,6 +88,7 @@ def train(
         if world.is_first:
             for unfinished in folder.glob("*.part"):  # of a run that was killed while it wrote
                 unfinished.unlink()
+        sets = recipe.hold_out(sets, seed)
         session = Session(recipe, sets, folder / "last.pt", seed, world, workers)
         display = stack.enter_context(Display(session.last_epoch, enabled=progress and world.is_first))
         finished = session.step >= session.last_step and (folder / RESULT).exists()
@@ -121,11 +123,10 @@ class Session:
         self.last_step = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
         self.last_epoch = -(-self.last_step // self.steps_per_epoch)
 
-        test = sets["test"]
-        assert not isinstance(test, FreshCaptchas)
-        self.test = test
+        self.measured = {name: split for name, split in sets.items() if name != "train"}
         self.network = self._network()
-        require_scores(self.network, self.test)
+        for split in self.measured.values():
+            require_scores(self.network, split)
         self.criterion = recipe.make_loss()
         self.optimizer = recipe.make_optimizer(self.network)
         self.schedule = recipe.make_schedule()
@@ -161,15 +162,8 @@ class Session:
         self.prepare(plan)
         loss, accuracy = self.fit(islice(self.loader.epoch(plan), steps), display)
         self.world.share_buffers(self.network)
-        tested = evaluate(
-            self.network,
-            self.test,
-            self.recipe.preprocessing,
-            self.criterion,
-            views=self.recipe.views,
-            world=self.world,
-            workers=self.workers,
-        )
+        measures = {name: self.measure(split) for name, split in self.measured.items()}
+        tested, validated = measures["test"], measures.get("validation")
         self.epochs.append(
             Epoch(
                 epoch=number,
@@ -182,13 +176,28 @@ class Session:
                 test_top5=tested.top5,
                 test_characters=tested.characters,
                 seconds=round(time.perf_counter() - started, 3),
+                validation_loss=validated and validated.loss,
+                validation_accuracy=validated and validated.accuracy,
             )
+        )
+
+    def measure(self, split: Split) -> Measures:
+        """Measure the network on a test set or a validation set."""
+        assert not isinstance(split, FreshCaptchas)
+        return evaluate(
+            self.network,
+            split,
+            self.recipe.preprocessing,
+            self.criterion,
+            views=self.recipe.views,
+            world=self.world,
+            workers=self.workers,
         )
 
     def fit(self, batches: Iterator[Batch], display: Display) -> tuple[float, float]:
         """Train on batches: the mean loss and the accuracy meanwhile."""
         self.network.train()
-        so_far, accuracies = Total(self.world), [epoch.test_accuracy for epoch in self.epochs]
+        so_far, accuracies = Total(self.world), [epoch.watched for epoch in self.epochs]
         for done, batch in enumerate(batches, 1):
             self._set_learning_rate(self.step + done, accuracies)
             inputs = batch.inputs
@@ -309,7 +318,6 @@ def _write_result(session: Session, folder: Path, command: str) -> None:
         card=f"Trained by the recipe {recipe.name} ({length}, seed {session.seed}): {recipe.title}.",
     )
     save_pretrained(session.network, folder)
-    pictures = {split: len(one) for split, one in session.sets.items()}
-    result(recipe, session.seed, pictures, epochs, command, session.world).write(folder / RESULT)
+    result(recipe, session.seed, session.sets, epochs, command, session.world).write(folder / RESULT)
     if can_draw():
         draw({recipe.name: epochs}, folder / "curves.png", recipe.title)

@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from cnnzoo.data.captchas import FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
+from cnnzoo.data.images import hold_out
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CnnzooError, OptionError, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
@@ -56,6 +58,7 @@ class Recipe:
         batch_size: pictures in a step, of all processes together.
         epochs: passes over the training set; either these or `steps` are stated.
         steps: batches; the last epoch ends with the last of them.
+        validation: images that are held out of the training set, by the run's seed, and measured beside the test set.
         options: arguments of the network's constructor. Where it takes `num_classes`, that follows from the data.
         init: the initialization, `name` and arguments; by default the network's own.
         crop: how a training picture gets its size, `name` and arguments; by default as a test picture does.
@@ -81,6 +84,7 @@ class Recipe:
     batch_size: int
     epochs: int | None = None
     steps: int | None = None
+    validation: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     init: Stated | None = None
     crop: Stated | None = None
@@ -121,6 +125,8 @@ class Recipe:
             value = getattr(self, what)
             if value is not None and not (type(value) is int and value >= 1):
                 raise OptionError(f"{own}: got {what}={value!r}; it is a whole number of at least 1")
+        if not (type(self.validation) is int and self.validation >= 0):
+            raise OptionError(f"{own}: got validation={self.validation!r}; it is a number of training images, or 0")
         for made in (self.make_loss, self.make_schedule, self.make_transforms):
             made()  # which refuses values that cannot be
 
@@ -155,6 +161,24 @@ class Recipe:
     def load_data(self, folder: Path | str | None = None, *, download: bool = False) -> dict[str, Split]:
         """The pictures to train (`"train"`) and to test on (`"test"`)."""
         return make(DATA_SETS, self.data, folder, download=download)
+
+    def hold_out(self, sets: Mapping[str, Split], seed: int) -> dict[str, Split]:
+        """Hold `validation` images out of the training set, as `"validation"`, unless the sets already have one.
+
+        Raises:
+            DataError: nothing is left to train on.
+            OptionError: every epoch has new images, of which none can be held out.
+        """
+        if not self.validation or "validation" in sets:
+            return dict(sets)
+        training = sets["train"]
+        if isinstance(training, FreshCaptchas):
+            raise OptionError(
+                f"recipe {self.name}: got validation={self.validation}, but every epoch has new images; set "
+                "data.fresh=false or validation=0"
+            )
+        left, held_out = hold_out(training, self.validation, seed)
+        return {**sets, "train": left, "validation": held_out}
 
     @property
     def length(self) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 import cnnzoo
+from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import DataError
 from cnnzoo.support.files import plain, replacing
 from cnnzoo.support.hardware import processor
 from cnnzoo.support.text import counted
+from cnnzoo.training.batches import Split
 from cnnzoo.training.recipe import Recipe
 from cnnzoo.training.state import Epoch
 from cnnzoo.training.world import World
@@ -29,12 +31,13 @@ class Result:
         recipe: its name.
         stated: everything that the recipe stated, changes included.
         seed: of weights, order and augmentation.
-        pictures: training and test pictures.
+        pictures: training and test images, and those held out for validation.
         epochs: what every epoch came to.
         command: that does the same again.
         hardware: processors and how many processes used them.
         versions: of cnnzoo and torch.
         date: of the end, UTC.
+        published_test: images in the published test set, where fewer were used.
     """
 
     recipe: str
@@ -46,6 +49,7 @@ class Result:
     hardware: str
     versions: dict[str, str]
     date: str
+    published_test: int | None = None
 
     def write(self, path: Path) -> None:
         """As JSON; the file appears whole or not at all."""
@@ -67,19 +71,21 @@ class Result:
 
 
 def result(
-    recipe: Recipe, seed: int, pictures: Mapping[str, int], epochs: list[Epoch], command: str, world: World
+    recipe: Recipe, seed: int, sets: Mapping[str, Split], epochs: list[Epoch], command: str, world: World
 ) -> Result:
     """The result of a run that has ended here and now."""
+    test = sets["test"]
     return Result(
         recipe=recipe.name,
         stated=recipe.stated,
         seed=seed,
-        pictures=dict(pictures),
+        pictures={name: len(split) for name, split in sets.items()},
         epochs=epochs,
         command=command,
         hardware=hardware(world),
         versions={"cnnzoo": cnnzoo.__version__, "torch": torch.__version__},
         date=datetime.now(UTC).date().isoformat(),
+        published_test=test.whole if isinstance(test, ImageSet) and test.is_part else None,
     )
 
 

@@ -1,6 +1,6 @@
 """What a training run keeps, so that it can go on after it was killed."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from cnnzoo.support.files import replacing
 from cnnzoo.support.text import first_line
 from cnnzoo.training.recipe import Recipe
 from cnnzoo.training.world import World
+
+BEFORE = {"validation": 0}
+"""Values of fields that recipes did not have when a state was saved."""
 
 FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last"}
 """Fields of a recipe that may change from one call to the next: its length, what is said of it, and how it runs."""
@@ -31,6 +34,13 @@ class Epoch:
     test_top5: float | None
     test_characters: float | None
     seconds: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+    @property
+    def watched(self) -> float:
+        """The accuracy that a schedule may follow: of the validation set where there is one, else of the test set."""
+        return self.test_accuracy if self.validation_accuracy is None else self.validation_accuracy
 
 
 @dataclass
@@ -92,9 +102,9 @@ class State:
             return None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity, known = state["identity"], {one.name for one in fields(Epoch)}
-            if any(epoch.keys() != known for epoch in state["epochs"]):
-                raise ValueError("another version of cnnzoo wrote it")
+            identity = BEFORE | state["identity"]
+            for epoch in state["epochs"]:
+                Epoch(**epoch)  # raises where another version of cnnzoo wrote other fields
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
             return f"train: {self.path} is not a training checkpoint ({said}); delete it to start afresh"
