@@ -80,12 +80,12 @@ def c3(device: str, repeats: int, min_time: float, report: Report) -> None:
 
 def same_layers() -> dict[str, nn.Module]:
     """Three layers that compute the same: the dense one has zeros where the table has no connection."""
-    table = ConnectionTableConv2d(SHAPE[1], cnnzoo.TABLE_I, 5)
-    dense = nn.Conv2d(SHAPE[1], len(cnnzoo.TABLE_I), 5)
-    sixteen = SeparateConv2d(cnnzoo.TABLE_I, 5)
+    table = ConnectionTableConv2d(SHAPE[1], cnnzoo.models.TABLE_I, 5)
+    dense = nn.Conv2d(SHAPE[1], len(cnnzoo.models.TABLE_I), 5)
+    sixteen = SeparateConv2d(cnnzoo.models.TABLE_I, 5)
     dense.weight = nn.Parameter(table.dense_weight().detach())
     dense.bias = nn.Parameter(table.bias.detach().clone())
-    kernels = table.weight.detach().split([len(row) for row in cnnzoo.TABLE_I])
+    kernels = table.weight.detach().split([len(row) for row in cnnzoo.models.TABLE_I])
     for one, kernel, bias in zip(sixteen.maps, kernels, dense.bias.detach(), strict=True):
         one.weight = nn.Parameter(kernel.clone().unsqueeze(0))
         one.bias = nn.Parameter(bias.clone().unsqueeze(0))

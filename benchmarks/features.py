@@ -24,7 +24,7 @@ from torch.nn import functional
 import cnnzoo
 from benchmarks.harness import Comparison, Report, Target, device, interleave, repeats, reporting, synchronizer
 from benchmarks.steps import settle
-from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.table import list_checkpoints
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.extraction.tables.batches import Transforms
 
@@ -57,7 +57,7 @@ def features(
 ) -> None:
     """Extracting the features of a folder."""
     count = pictures or {"cpu": 128, "cuda": 16384}[device]
-    model, prepare = cnnzoo.create(name, seed=0), checkpoints(name)[0].transforms()
+    model, prepare = cnnzoo.create(name, seed=0), list_checkpoints(name)[0].transforms()
     with TemporaryDirectory() as place:
         folder, table = Path(place, "pictures"), Path(place, "table.safetensors")
         draw(folder, count)

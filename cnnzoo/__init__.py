@@ -28,7 +28,11 @@ else:  # the names are imported on first use: `cnnzoo --help` need not wait for 
         return value
 
 
+_ROOMS = {"data", "initialization", "models", "nn", "training"}
+"""The modules whose names are public, too."""
+
+
 def __dir__() -> list[str]:
     public = vars(importlib.import_module("cnnzoo._public"))
-    modules = {name for name, value in public.items() if isinstance(value, ModuleType)} - {"initialization", "nn"}
-    return sorted({name for name in public if not name.startswith("_")} - modules | {"__version__"})
+    hidden = {name for name, value in public.items() if name.startswith("_") or isinstance(value, ModuleType)}
+    return sorted({*public} - hidden | _ROOMS | {"__version__"})

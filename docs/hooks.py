@@ -23,7 +23,7 @@ from mkdocs.structure.files import File
 import cnnzoo
 from benchmarks.report.markdown import table
 from cnnzoo.checkpoints.layouts import TABLES
-from cnnzoo.checkpoints.table import Checkpoint, checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.registry import Kind
 from cnnzoo.shapes.summary import COLUMNS as LAYER_COLUMNS
 from cnnzoo.training.recipe import list_recipes, load_recipe
@@ -267,7 +267,7 @@ def tags(spec: cnnzoo.ModelSpec) -> str:
 
 def weights(spec: cnnzoo.ModelSpec) -> Iterator[str]:
     """The published checkpoints: a line for each, then what is known of how they were made."""
-    known = checkpoints(spec.name)
+    known = list_checkpoints(spec.name)
     if not known:
         return
     yield "## Weights\n"
@@ -388,7 +388,7 @@ def weights_table() -> str:
     rows = []
     for names in families("model").values():
         for name in names:
-            known = checkpoints(name)
+            known = list_checkpoints(name)
             if known:
                 more = f"[{len(known) - 1}](../{page_of(name)}#weights)" if len(known) > 1 else ""
                 rows.append((f"[{name}](../{page_of(name)})", code(known[0].tag), *published(known[0]), more))

@@ -85,7 +85,7 @@ def test_a_published_checkpoint_by_its_name(hub: Hub, user: User, theirs: torch.
     told = json.loads(user.cnnzoo("predict", tmp_path / "picture.png", "--model", "resnet18", "--hub", "--json"))
     assert len(told[0]["classes"]) == 5
     picture = Image.open(tmp_path / "picture.png")
-    checkpoint = cnnzoo.checkpoints.table.checkpoints("resnet18")[0]
+    checkpoint = cnnzoo.list_checkpoints("resnet18")[0]
     best = theirs(checkpoint.transforms()(picture)[None]).topk(5).indices[0].tolist()
     assert [guess["label"] for guess in told[0]["classes"]] == [checkpoint.classes[i] for i in best]
     hub.stop()

@@ -124,15 +124,15 @@ def test_map_loss_is_equation_9() -> None:
     by_hand = sum(
         y[p, target[p]].item() + math.log(math.exp(-j) + sum(math.exp(-v) for v in y[p].tolist())) for p in range(6)
     ) / len(target)
-    assert cnnzoo.MAPLoss(j)(-y, target).item() == pytest.approx(by_hand)
+    assert cnnzoo.models.MAPLoss(j)(-y, target).item() == pytest.approx(by_hand)
     far = torch.full((1, 10), -1e4)  # no overflow where exp(-y) is 0
-    assert cnnzoo.MAPLoss(1.0)(far, torch.tensor([0])).item() == pytest.approx(1e4 - 1)
+    assert cnnzoo.models.MAPLoss(1.0)(far, torch.tensor([0])).item() == pytest.approx(1e4 - 1)
 
 
 @pytest.mark.parametrize("j", [0, -1])
 def test_map_loss_needs_a_positive_constant(j: float) -> None:
     with pytest.raises(cnnzoo.OptionError, match=rf"MAPLoss: got j={j}; it is a positive constant"):
-        cnnzoo.MAPLoss(j)
+        cnnzoo.models.MAPLoss(j)
 
 
 def test_classic_counts_of_the_paper() -> None:

@@ -21,7 +21,7 @@ import cnnzoo
 from cnnzoo.checkpoints.adapt import to_channels
 from cnnzoo.checkpoints.load import _as_it_is_now
 from cnnzoo.checkpoints.locate import check_sha256, published
-from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.table import list_checkpoints
 from cnnzoo.checkpoints.weights import write_weights
 from cnnzoo.cli import main
 
@@ -263,7 +263,7 @@ def test_channels_adapt_only_when_asked(tmp_path: Path) -> None:
 
 
 def test_one_channel_has_one_mean() -> None:
-    row = replace(checkpoints("resnet18")[0], source="", file="")
+    row = replace(list_checkpoints("resnet18")[0], source="", file="")
     model = cnnzoo.create("resnet18", in_channels=1, device="meta")
     now = _as_it_is_now(row, cnnzoo.spec("resnet18"), model, {})
     assert (now.preprocessing.channels, now.preprocessing.size) == (1, 224)

@@ -14,13 +14,13 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 import cnnzoo
 from cnnzoo.checkpoints.layouts import TABLES
-from cnnzoo.checkpoints.table import Checkpoint, checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.data.pictures import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.support.files import read_table
 
 Row = tuple[str, Checkpoint]
-ROWS: list[Row] = [(name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name)]
+ROWS: list[Row] = [(name, one) for name in cnnzoo.list_models(pretrained=True) for one in list_checkpoints(name)]
 HUB = [row for row in ROWS if row[1].source == "hub"]
 TORCHVISION = [row for row in ROWS if row[1].source == "torchvision"]
 LICENSES = {"MIT", "apache-2.0", "bsd-3-clause", "cc-by-nc-4.0"}
@@ -50,7 +50,7 @@ def test_table_lists_networks_and_the_registry_reads_it() -> None:
     assert names == set(cnnzoo.list_models(pretrained=True))
     assert not names & set(cnnzoo.list_models(pretrained=False))
     for name in names:
-        tags = [one.tag for one in checkpoints(name)]
+        tags = [one.tag for one in list_checkpoints(name)]
         assert len(set(tags)) == len(tags)
         assert cnnzoo.spec(name).checkpoints == tuple(tags)
 
@@ -116,7 +116,7 @@ def test_timm_says_the_same(name: str, one: Checkpoint) -> None:
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in HUB + TORCHVISION}))
 def test_all_that_is_published_is_there_and_the_default_comes_first(name: str) -> None:
-    rows = checkpoints(name)
+    rows = list_checkpoints(name)
     tags = {source: {one.tag for one in rows if one.source == source} for source in ("hub", "torchvision")}
     if name in TABLES["timm"]:
         assert tags["hub"] == {full.partition(".")[2] for full in timm.list_pretrained(f"{timm_name(name)}.*")}
@@ -167,7 +167,7 @@ def test_preprocessing_of_tensors_is_within_a_byte_of_that_of_pictures(name: str
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_preprocessing_of_resnet50_to_a_millionth(version: str, picture) -> None:
-    ours = next(one for one in checkpoints("resnet50") if one.weights == f"ResNet50_Weights.IMAGENET1K_{version}")
+    ours = next(one for one in list_checkpoints("resnet50") if one.weights == f"ResNet50_Weights.IMAGENET1K_{version}")
     theirs = models.get_weight(ours.weights).transforms()
     torch.testing.assert_close(ours.transforms()(picture), theirs(picture), rtol=0, atol=1e-6)
 
@@ -223,4 +223,4 @@ def test_names_of_classes_that_no_list_has() -> None:
 
 def test_names_of_no_classes() -> None:
     assert class_names("") == ()
-    assert replace(checkpoints("resnet18")[0], class_set=("cat", "dog")).classes == ("cat", "dog")
+    assert replace(list_checkpoints("resnet18")[0], class_set=("cat", "dog")).classes == ("cat", "dog")

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import cnnzoo
-from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.table import list_checkpoints
 from cnnzoo.checkpoints.weights import read_weights, write_weights
 from cnnzoo.data.captchas import Captcha
 from cnnzoo.data.pictures import samples
 from cnnzoo.training.recipe import list_recipes
 
 BUNDLED = [
-    (name, one) for name in cnnzoo.list_models(pretrained=True) for one in checkpoints(name) if one.source == "bundled"
+    (name, one)
+    for name in cnnzoo.list_models(pretrained=True)
+    for one in list_checkpoints(name)
+    if one.source == "bundled"
 ]
 
 

@@ -11,7 +11,7 @@ from benchmarks.report import plots, tables
 from benchmarks.report.measured import Machine
 from benchmarks.report.plots import Plot
 from benchmarks.report.tables import MODES, Published, Remark
-from cnnzoo.checkpoints.table import checkpoints
+from cnnzoo.checkpoints.table import list_checkpoints
 
 REMARKS = tomllib.loads(Path(__file__).with_name("remarks.toml").read_text("utf-8"))
 KNOWN = [Remark(**row) for row in REMARKS["remarks"]]
@@ -103,7 +103,7 @@ def stated() -> dict[str, float]:
     """The accuracy on ImageNet of the default weights, as their publisher states it, of the pictures measured here."""
     found = {}
     for name in cnnzoo.list_models(pretrained=True):
-        first = checkpoints(name)[0]
+        first = list_checkpoints(name)[0]
         same = first.preprocessing.size == cnnzoo.spec(name).input_shape[-1]
         if first.class_set == "imagenet1k" and first.accuracy and same:
             found[name] = first.accuracy

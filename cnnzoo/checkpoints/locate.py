@@ -12,7 +12,7 @@ from typing import Any
 from cnnzoo.checkpoints.folder import CONFIG, WEIGHTS, Description, describe, unnamed, weights_in
 from cnnzoo.checkpoints.formats import TORCH_SUFFIXES
 from cnnzoo.checkpoints.layouts import Layout
-from cnnzoo.checkpoints.table import Checkpoint, checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.errors import CheckpointError, UnknownNameError, unknown
 from cnnzoo.registry import ModelSpec, find
 
@@ -187,7 +187,7 @@ def _path_of(row: Checkpoint, access: Access, call: str) -> Path:
 
 def published(spec: ModelSpec, tag: str | None, options: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint of that tag; without one, the first made with these options, adaptable ones apart."""
-    known = checkpoints(spec.name)
+    known = list_checkpoints(spec.name)
     if tag is not None:
         named = next((one for one in known if one.tag == tag), None)
         if named is None:

@@ -69,7 +69,7 @@ class Checkpoint:
         return self.preprocessing.transforms()
 
 
-def checkpoints(name: str) -> list[Checkpoint]:
+def list_checkpoints(name: str) -> list[Checkpoint]:
     """The published weights of a network, the default first."""
     table = read_table("checkpoints/table.toml")
     return [_checkpoint(row, table["defaults"]) for row in table.get(name, ())]

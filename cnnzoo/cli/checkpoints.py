@@ -20,7 +20,7 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
     is for maintainers.
     """
     import cnnzoo
-    from cnnzoo.checkpoints.table import checkpoints
+    from cnnzoo.checkpoints.table import list_checkpoints
 
     if names == ("pin",):
         from cnnzoo.checkpoints.pin import pin
@@ -30,7 +30,7 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
     rows = [
         asdict(one) | {"name": f"{name}.{one.tag}"}
         for name in names or cnnzoo.list_models(pretrained=True)
-        for one in checkpoints(cnnzoo.spec(name).name)
+        for one in list_checkpoints(cnnzoo.spec(name).name)
     ]
     if as_json:
         print_json(rows)

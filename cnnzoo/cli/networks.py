@@ -50,14 +50,14 @@ def show(name: str, as_json: bool) -> None:
     import inspect
 
     import cnnzoo
-    from cnnzoo.checkpoints.table import checkpoints
+    from cnnzoo.checkpoints.table import list_checkpoints
 
     spec = cnnzoo.spec(name)
     entry = _entry(name) | {
         "paper": spec.paper.citation,
         "url": spec.paper.url,
         "options": {key: repr(parameter.default) for key, parameter in spec.parameters.items()},
-        "checkpoints": [asdict(one) for one in checkpoints(name)],
+        "checkpoints": [asdict(one) for one in list_checkpoints(name)],
     }
     if as_json:
         print_json(entry)

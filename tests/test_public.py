@@ -1,0 +1,49 @@
+"""What is public: everything that the pages document, and nothing that they do not."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import cnnzoo
+
+DOCS = Path(__file__).parent.parent / "docs"
+ROOMS = ("cnnzoo", "cnnzoo.data", "cnnzoo.initialization", "cnnzoo.models", "cnnzoo.nn", "cnnzoo.training")
+DOCUMENTED = sorted(
+    {(page.name, path) for page in DOCS.rglob("*.md") for path in re.findall(r"^::: (\S+)", page.read_text(), re.M)}
+)
+
+
+@pytest.mark.parametrize(("page", "path"), DOCUMENTED)
+def test_documented_names_are_public(page: str, path: str) -> None:
+    room, _, name = path.rpartition(".")
+    assert path in ROOMS or (room in ROOMS and name in dir(import_module(room))), f"{page} documents {path}"
+
+
+@pytest.mark.parametrize("room", ["cnnzoo.data", "cnnzoo.nn", "cnnzoo.training"])
+def test_rooms_list_what_they_have(room: str) -> None:
+    module = import_module(room)
+    own = {name for name in module.__all__ if not hasattr(module, name)}
+    assert own == set()
+
+
+def test_names_at_the_top_are_documented() -> None:
+    generated = {*cnnzoo.list_models()} | {name for name in dir(cnnzoo) if name in dir(cnnzoo.models)}
+    documented = {path.rpartition(".")[2] for _, path in DOCUMENTED}
+    pages = {"data", "initialization", "models", "nn", "training", "__version__"}
+    assert {*dir(cnnzoo)} - generated - documented - pages == set()
+
+
+def test_networks_stand_at_the_top_and_blocks_do_not() -> None:
+    assert {*cnnzoo.list_models()} <= {*dir(cnnzoo)}
+    assert not {*cnnzoo.list_models(kind="block")} & {*dir(cnnzoo)}
+    assert {*cnnzoo.list_models(kind=None)} <= {*dir(cnnzoo.models)}
+    for name in cnnzoo.list_models(kind="block"):
+        assert getattr(cnnzoo.models, name) is cnnzoo.spec(name).build
+
+
+@pytest.mark.parametrize("name", ["TABLE_I", "DIGIT_CODES", "MAPLoss"])
+def test_what_belongs_to_one_network_stands_with_it(name: str) -> None:
+    assert hasattr(cnnzoo.models, name)
+    assert name not in dir(cnnzoo)
