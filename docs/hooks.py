@@ -233,7 +233,7 @@ def smallest(model: cnnzoo.CNN) -> str:
 
 def scheme_of(model: cnnzoo.CNN) -> str:
     """What a new network is initialised by; a scheme of the library is linked to."""
-    scheme = model.scheme
+    scheme = model.init
     if isinstance(scheme, str):
         return f"[`{scheme}`][cnnzoo.initialization.{cnnzoo.initialization.SCHEMES[scheme].__name__}]"
     if not isinstance(scheme, partial):
