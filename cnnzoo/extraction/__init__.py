@@ -1,0 +1,1 @@
+"""Intermediate outputs: taken by name, computed no further than asked, and kept in tables."""
