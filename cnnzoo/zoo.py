@@ -71,6 +71,7 @@ def load_pretrained(
     progress: bool = True,
     mmap: bool = True,
     checksum: bool = False,
+    weights_key: str | None = None,
     zero_channels: ZeroChannels | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -95,6 +96,8 @@ def load_pretrained(
         mmap: map the file. A mapped file must not be rewritten in place; False reads it instead.
         checksum: compare published weights with their sha256 first, which reads the whole file. Downloads are compared
             when they arrive.
+        weights_key: the entry of a training checkpoint to take the weights from, `"model"` or `"model_ema"`. By default
+            it is found, and of averaged and raw weights the averaged are taken, with a warning.
         zero_channels: for a CIFAR ResNet of another program whose shortcuts have no parameters: whether its code puts
             the zeros `"after"` the old channels or `"around"` them, half before and half after. Needed where the file's
             names do not tell; the error says so.
@@ -108,4 +111,4 @@ def load_pretrained(
     """
     access = Access(hub, revision, cache_dir, token, progress, checksum)
     source = locate(name, checkpoint, options, access)
-    return load(source, options, device, dtype, mmap=mmap, zero_channels=zero_channels)
+    return load(source, options, device, dtype, mmap=mmap, weights_key=weights_key, zero_channels=zero_channels)

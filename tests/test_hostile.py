@@ -145,7 +145,7 @@ def test_read_tensors_are_copies(tmp_path: Path, suffix: str) -> None:
         ("a.safetensors", struct.pack("<Q", 10**6) + b"{}", "is not a whole safetensors file: .*header"),
         ("a.safetensors", struct.pack("<Q", 2) + b"[]", "is not a whole safetensors file: .*header"),
         ("a.safetensors", struct.pack("<Q", 9) + b"{" + b"\xff" * 8, "is not a whole safetensors file: .*UTF-8"),
-        ("a.pth", b"PK\3\4" + bytes(40), "is not a whole file of torch.save: File is not a zip file"),
+        ("a.pth", b"PK\3\4" + bytes(40), "is not a whole file of torch.save: it does not end as an archive does"),
         ("a.pth", b"\x80\2.", "is not a whole file of torch.save"),
         ("a.pth", pickle.dumps({"a": 1}, 2), "is not a whole file of torch.save: Invalid magic number"),
     ],
@@ -309,7 +309,7 @@ def test_pickled_network(tmp_path: Path) -> None:
         ([torch.ones(1)], r"holds a list, not tensors by name; write state_dict\(\)"),
         (torch.ones(1), "holds a Tensor, not tensors by name"),
         ({"a": torch.ones(1), "epoch": 3}, "holds an int under 'epoch', where only tensors are expected"),
-        ({"a": {"b": torch.ones(1)}}, "holds a dict under 'a', where only tensors are expected"),
+        ({"a": {"b": 1}}, "holds a dict under 'a', where only tensors are expected"),
         ({"state_dict": {"a": None}}, "holds a NoneType under 'a'"),
         ({5: torch.ones(1)}, "holds 5, which is no tensor's name"),
         ({"a\x1b[2J": torch.ones(1)}, r"holds 'a\\x1b\[2J', which is no tensor's name"),
@@ -357,17 +357,15 @@ def test_archives(tmp_path: Path, change: Callable, message: str) -> None:
 
 @pytest.mark.parametrize("old", [False, True])
 def test_pickle_that_overflows_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
-    """A tuple in a tuple, two million times, as a key: torch.load alone would end the process."""
-    nested = pickle.EMPTY_DICT + pickle.EMPTY_TUPLE + 2_000_000 * pickle.TUPLE1 + pickle.NONE + pickle.SETITEM
+    """A tuple in a tuple, a million times, as a key: torch.load alone would end the process."""
+    nested = pickle.EMPTY_DICT + pickle.EMPTY_TUPLE + 999_990 * pickle.TUPLE1 + pickle.NONE + pickle.SETITEM
     many = pickle.EMPTY_DICT + 100 * (pickle.BININT1 + b"\1" + pickle.NONE + pickle.SETITEM)
-    refused(
-        write_pickle(tmp_path, nested, old=old), r"is not a whole file of torch\.save: tuples in it nest deeper than 50"
-    )
+    refused(write_pickle(tmp_path, nested, old=old), "holds a tuple, which is no tensor's name")
     refused(write_pickle(tmp_path, many, old=old), "holds 1, which is no tensor's name")
-    monkeypatch.setattr("cnnzoo.checkpoints.formats.MOST_OPCODES", 100)
-    refused(write_pickle(tmp_path, many, old=old), r"its pickle has more than 100 opcodes")
-    monkeypatch.setattr("cnnzoo.checkpoints.formats.LARGEST_PICKLE", 100)
-    refused(write_pickle(tmp_path, many, old=old), r"its pickle has more than 100 (bytes|opcodes)")
+    monkeypatch.setattr("cnnzoo.checkpoints.pickles.MOST_STEPS", 100)
+    refused(write_pickle(tmp_path, many, old=old), r"its pickle has more than 100 instructions")
+    monkeypatch.setattr("cnnzoo.checkpoints.torch_files.LARGEST_PICKLE", 100)
+    refused(write_pickle(tmp_path, many, old=old), r"its pickle has (more than 100 (bytes|instructions)|no end)")
 
 
 def write_pickle(folder: Path, opcodes: bytes, *, old: bool) -> Path:

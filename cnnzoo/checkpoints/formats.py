@@ -8,27 +8,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import torch
+from typing import Any, Literal
 
 from cnnzoo.errors import CheckpointError
 
 Format = Literal["safetensors", "zip", "pickle"]
 
 TORCH_SUFFIXES = frozenset({".pth", ".pt", ".th", ".bin"})
-
-LARGEST_PICKLE = 64 * 2**20
-"""Bytes of what torch.save pickles beside the numbers; of a ResNet-152 it is 0.1 MB."""
-
-MOST_OPCODES = 1_000_000
-"""Of a pickle; a tensor takes 34. torch needs some seconds for a million."""
-
-DEEPEST = 50
-"""Levels at which tuples nest in a pickle; those of tensors have three."""
-
-HARMLESS = 8192
-"""Levels of tuples that fit on every thread's stack: a level takes 60 bytes of it."""
 
 
 def format_of(path: Path) -> Format:
@@ -113,100 +99,6 @@ def opened_safetensors(path: Path) -> Iterator[Any]:
         ) from None
 
 
-def read_torch(path: Path, kind: Format, mmap: bool) -> Any:
-    """What a file of `torch.save` holds: tensors, numbers and texts in containers; nothing else can be in it.
-
-    Raises:
-        CheckpointError: the file is damaged, or holds something else, which was not run.
-    """
-    try:
-        if kind == "zip":
-            _check_archive(path)
-        else:
-            with path.open("rb") as file:
-                for _ in range(5):  # magic number, version, system, the object, and the order of what follows
-                    if file.peek(1):
-                        _check_pickle(file)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and kind == "zip")
-    except CheckpointError:
-        raise
-    except Exception as error:
-        code = re.search(r"GLOBAL (\S+) ", str(error))
-        if code:
-            raise CheckpointError(
-                f"{path} holds more than tensors: it refers to {short(code[1])!r}, which was not run; "
-                "ask for a safetensors file, or write state_dict() alone"
-            ) from None
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is not a whole file of torch.save: "
-            f"{reason(error)}; fetch or write it again"
-        ) from None
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse archives that torch would unpack (a few bytes may become gigabytes) or take for programs."""
-    import zipfile
-    from io import BytesIO
-
-    with zipfile.ZipFile(path) as archive:
-        entries = {one.filename: one for one in archive.infolist()}
-    if any(one.compress_type != zipfile.ZIP_STORED for one in entries.values()):
-        raise CheckpointError(
-            f"{path} is a compressed archive, which torch.save does not write; if the file of weights "
-            "is inside, unpack it"
-        )
-    if any(name.endswith("/constants.pkl") for name in entries):
-        raise CheckpointError(f"{path} is a TorchScript program, which is not run; write its state_dict() alone")
-    pickles = [one for name, one in entries.items() if name.endswith("/data.pkl")]
-    if not pickles:
-        raise CheckpointError(
-            f"{path} is an archive, but not one of torch.save; if the file of weights is inside, unpack it"
-        )
-    if any(one.file_size > LARGEST_PICKLE for one in pickles):
-        raise ValueError(f"its pickle has more than {LARGEST_PICKLE} bytes")
-    pickle: bytes = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")  # the very bytes that torch will read
-    tuples = sum(pickle.count(opcode) for opcode in (b"\x85", b"\x86", b"\x87", b"t"))
-    if len(pickle) > MOST_OPCODES or tuples > HARMLESS:
-        _check_pickle(BytesIO(pickle))
-
-
-def _check_pickle(file: IO[bytes]) -> None:
-    """Refuse a pickle that would crash Python, or keep it busy, before torch finds anything wrong with it.
-
-    torch's own unpickler runs no code, but it builds tuples of any depth. As a key of a dictionary a tuple is hashed,
-    and that recurses in C, unchecked: 2 MB of a pickle overflow the stack. So this goes through the opcodes and keeps,
-    for each thing on the unpickler's stack, only how deep tuples nest in it.
-    """
-    import pickletools
-
-    stack: list[int] = []
-    marks: list[int] = []
-    memo: dict[int, int] = {}
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        before, after, name = opcode.stack_before, opcode.stack_after, opcode.name
-        if name == "MARK":
-            marks.append(len(stack))
-            continue
-        if name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument or 0] = stack[-1]
-            continue
-        if pickletools.markobject in before:
-            first = marks.pop() - before.index(pickletools.markobject)
-        else:
-            first = len(stack) - len(before)
-        depth = max(stack[first:], default=0)
-        if name in ("BINGET", "LONG_BINGET"):
-            depth = memo[argument or 0]
-        elif name.startswith("TUPLE"):
-            depth += 1
-        del stack[first:]
-        stack += [depth] * len(after)
-        if depth > DEEPEST:
-            raise ValueError(f"tuples in it nest deeper than {DEEPEST} levels")
-        if count > MOST_OPCODES:
-            raise ValueError(f"its pickle has more than {MOST_OPCODES} opcodes")
-
-
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a place that the system does not let us look at."""
     return CheckpointError(
@@ -216,9 +108,8 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def reason(error: Exception) -> str:
-    """The first sentence of what a library has to say, without its advice to load unsafely."""
-    said = re.split(r"WeightsUnpickler error: |Weights only load failed\. ", str(error))[-1].strip()
-    said = re.split(r"\n|\. ", said)[0].removesuffix(".")
+    """The first sentence of what a library has to say."""
+    said = re.split(r"\n|\. ", str(error).strip())[0].removesuffix(".")
     return short(f"KeyError: {said}" if isinstance(error, KeyError) else said) or type(error).__name__
 
 

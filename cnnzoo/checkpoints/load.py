@@ -40,6 +40,7 @@ def load(
     dtype: torch.dtype | None,
     *,
     mmap: bool = True,
+    weights_key: str | None = None,
     zero_channels: ZeroChannels | None = None,
 ) -> CNN:
     """Build a network without allocating its parameters, and give it those of a file.
@@ -55,7 +56,7 @@ def load(
     with _believed(source.path, not options):
         model = outline(partial(spec.constructor, **{**made_with, **options}))
     assert isinstance(model, CNN)
-    tensors, _ = read_weights(source.path, mmap=mmap)
+    tensors, _ = read_weights(source.path, mmap=mmap, weights_key=weights_key)
     if not source.published and source.path.stat().st_size <= SMALL:
         check_finite(tensors, source.path)
     if source.layout is None and is_foreign(model, tensors):

@@ -5,7 +5,6 @@ Whatever is wrong with a file or folder is one `CheckpointError` that names it a
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 from cnnzoo.checkpoints.folder import header
 from cnnzoo.checkpoints.formats import (
     format_of,
-    kind_of,
     opened_safetensors,
-    read_torch,
     short,
 )
+from cnnzoo.checkpoints.pickles import DTYPES
+from cnnzoo.checkpoints.state_dicts import by_own_names, check_name, planned
+from cnnzoo.checkpoints.torch_files import opened_torch
 from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.support.files import replacing
 
@@ -52,29 +52,48 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
 
 
 @operation
-def read_weights(path: Path | str, *, mmap: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by name, on the CPU, and its metadata.
+def read_weights(
+    path: Path | str, *, mmap: bool = True, weights_key: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a file by name, on the CPU, and its metadata.
+
+    Names lose what wrappers (`module.`, `_orig_mod.`, a LightningModule's `model.`) put before them.
 
     Args:
-        path: a safetensors file, or one that `torch.save` wrote (.pth, .pt, .bin). Of the latter, what is nested under
-            `state_dict` or `model` is taken out, and no code in it ever runs. Such files have no metadata.
+        path: a safetensors file, or one that `torch.save` wrote (.pth, .pt, .bin). Of the latter, the state dict is
+            found among what a training program keeps beside it, and no code in it ever runs. Such files have no
+            metadata.
         mmap: whether the tensors are a private mapping of the file, which must then not be changed in place while they
             live; otherwise they are a copy. Files that torch wrote before 1.6 cannot be mapped and are always read.
+        weights_key: the entry of a training checkpoint that holds the weights, `"model"` or `"model_ema"`; None finds
+            it, and takes averaged weights rather than raw ones, with a warning.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, of another format, or holds more than tensors.
+        CheckpointError: there is no such file or entry, or it is damaged, of another format, or holds no tensors.
     """
     path = Path(path)
     kind = format_of(path)
     if kind != "safetensors":
-        found = _tensors(_unpacked(read_torch(path, kind, mmap)), path)
-        return _without_prefix({name: tensor.detach() for name, tensor in found.items()}), {}
+        with opened_torch(path, kind, mmap) as file:
+            return file.tensors(by_own_names(planned(file.found, path, weights_key))), {}
+    if weights_key is not None:
+        raise CheckpointError(
+            f"{path} is a safetensors file, which has no entries (weights_key={weights_key!r}); leave weights_key out"
+        )
     with opened_safetensors(path) as opened:
         metadata = opened.metadata() or {}
-        tensors = _tensors({name: opened.get_tensor(name) for name in opened.keys()}, path)  # noqa: SIM118
+        for name in opened.keys():  # noqa: SIM118
+            check_name(name, path)
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise CheckpointError(
+                f"{path} holds a tensor {short(name)!r} of {tensor.dtype}, in which torch cannot compute; write it in "
+                "another dtype"
+            )
     if not mmap:
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    return _without_prefix(tensors), metadata
+    return by_own_names(tensors), metadata
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
@@ -104,49 +123,3 @@ def _finite(tensor: Tensor) -> bool:
     if tensor.itemsize == 1:  # eight bits: aminmax knows none of these
         tensor = tensor.float()
     return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())  # NaN is both least and greatest
-
-
-def _unpacked(found: Any) -> Any:
-    """Training scripts keep the weights beside the optimiser's state."""
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    return found
-
-
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    """The same, if it holds nothing but tensors, and those nothing but numbers on the CPU."""
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds {kind_of(found)}, not tensors by name; write state_dict() of the network")
-    for name, tensor in found.items():
-        if not isinstance(name, str) or not name.isprintable():
-            raise CheckpointError(f"{path} holds {short(repr(name))}, which is no tensor's name; write it again")
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(
-                f"{path} holds {kind_of(tensor)} under {short(name)!r}, where only tensors are "
-                "expected; write state_dict() of the network alone"
-            )
-        if not _ordinary(tensor):
-            raise CheckpointError(
-                f"{path} holds a tensor {short(name)!r} that is sparse, quantised or without its "
-                "numbers; write it as a dense one"
-            )
-    return found
-
-
-def _ordinary(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
-        and tensor.nbytes <= tensor.untyped_storage().nbytes()  # a stride of 0 makes gigabytes of four bytes
-    )
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What torch's wrappers for several devices and for compiling put before every name is not part of it."""
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
