@@ -8,6 +8,7 @@ from cnnzoo import __version__
 from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
 from cnnzoo.cli.inference import demo, features, predict
 from cnnzoo.cli.networks import list_, shapes, show, verify
+from cnnzoo.cli.play import play
 from cnnzoo.cli.training import captchas, eval_, recipes, train
 from cnnzoo.errors import CnnzooError
 
@@ -42,6 +43,7 @@ for command in (
     predict,
     features,
     demo,
+    play,
     weights,
     export_weights,
     export_onnx,

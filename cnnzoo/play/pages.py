@@ -1,0 +1,54 @@
+"""The files of the two pages, as any web server may serve them."""
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+
+from cnnzoo.data.pictures import samples
+from cnnzoo.play.manifest import described, shown
+
+PAGES = {"play.html": "play/index.html", "convolution.html": "convolution/index.html"}
+
+
+def pages() -> dict[str, bytes]:
+    """Every file by its path, such as `play/index.html`; paths in the files are relative.
+
+    Besides the sources these are the bundled weights that the pages run, sample images, and `play/manifest.json`,
+    which describes both.
+    """
+    return dict(_pages())
+
+
+def _pages() -> Iterator[tuple[str, bytes]]:
+    package = files("cnnzoo")
+    for source in package.joinpath("play/web").iterdir():
+        yield PAGES.get(source.name, f"play/{source.name}"), source.read_bytes()
+    networks = shown()
+    for _, checkpoint in networks:
+        weights = package.joinpath(f"checkpoints/bundled/{checkpoint.file}")
+        yield f"play/weights/{checkpoint.file}", weights.read_bytes()
+    images = {data: dict(_images(data)) for data in ("captchas", "fashion_mnist")}
+    for data, found in images.items():
+        for name, content in found.items():
+            yield f"play/samples/{data}/{name}", content
+    manifest = {
+        "networks": [described(name, checkpoint) for name, checkpoint in networks],
+        "samples": {
+            data: [{"file": f"samples/{data}/{name}", "label": _label(name)} for name in sorted(found)]
+            for data, found in images.items()
+        },
+    }
+    yield "play/manifest.json", json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _images(data: str) -> Iterator[tuple[str, bytes]]:
+    """The sample images of a data set by file name, `NUMBER-LABEL.png` or `.webp`."""
+    folder = files("cnnzoo").joinpath("play/captchas" if data == "captchas" else "data/samples")
+    for file in folder.iterdir():
+        if file.name.endswith((".png", ".webp")):
+            yield file.name, file.read_bytes()
+
+
+def _label(name: str) -> str:
+    """What an image shows: the part of its file name after the number."""
+    return name.rpartition(".")[0].partition("-")[2]
