@@ -64,10 +64,10 @@ def _per_channel(value: float | tuple[float, ...], channels: int) -> list[float]
 
 def _layer(network: str, name: str, layer: nn.Module) -> dict[str, Any]:
     """A layer: its type, and what its output follows from besides its weights."""
-    if type(layer) not in DETAILS:
+    if type(layer) not in DETAILS or any(getattr(layer, *one) != one[1] for one in ALWAYS.get(type(layer), {}).items()):
         raise OptionError(
-            f"play: layer {name} of {network} is a {type(layer).__name__}, which the page does not run; "
-            f"it runs {', '.join(sorted(known.__name__ for known in DETAILS))}"
+            f"play: layer {name} of {network} is {layer}, which the page does not run; "
+            f"it runs {', '.join(sorted(known.__name__ for known in DETAILS))}, without groups, padded poolings or ceil mode"
         )
     params = sum(parameter.numel() for parameter in layer.parameters())
     return {"name": name, "type": type(layer).__name__, "params": params} | DETAILS[type(layer)](layer)
@@ -101,3 +101,11 @@ DETAILS: dict[type[nn.Module], Callable[[Any], dict[str, Any]]] = {
     nn.Flatten: _nothing,
 }
 """The layers that `web/engine.js` runs, and what it has to know of each."""
+
+ALWAYS: dict[type[nn.Module], dict[str, Any]] = {
+    nn.Conv2d: {"groups": 1, "padding_mode": "zeros"},
+    nn.AvgPool2d: {"padding": 0, "ceil_mode": False, "divisor_override": None},
+    nn.MaxPool2d: {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
+    nn.AdaptiveAvgPool2d: {"output_size": (1, None)},
+}
+"""The arguments that `web/engine.js` takes for granted."""

@@ -1,7 +1,7 @@
 // The CAPTCHA reader: the picture, the four digits that are read in it, and where each of them was seen.
 
 import { softmax } from "./engine.js";
-import { h, number, t } from "./page.js";
+import { color, h, number, t } from "./page.js";
 
 export class CaptchaAnswer {
   /** `onPick` is told of a score: (stage, unit). */
@@ -61,7 +61,7 @@ export class CaptchaAnswer {
         }
       }
       const most = Math.max(...sums);
-      const rgb = getComputedStyle(document.documentElement).getPropertyValue(`--position-${at}`).trim();
+      const rgb = color(`position-${at}`);
       const [r, g, b] = [1, 3, 5].map((from) => parseInt(rgb.slice(from, from + 2), 16));
       const image = new ImageData(width, height);
       sums.forEach((sum, i) => image.data.set([r, g, b, Math.max(0, (sum / most - 0.15) / 0.85) ** 0.8 * 190], 4 * i));

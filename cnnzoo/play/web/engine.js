@@ -86,7 +86,12 @@ class Convolution extends Windowed {
     const [, inHeight, inWidth] = input.shape;
     const [channels, height, width] = output.shape;
     const [[kh, kw], [sy, sx], [py, px], [dy, dx]] = [this.kernel, this.stride, this.padding, this.dilation];
+    if (kh === inHeight && kw === inWidth && py + px === 0 && dy * dx === 1) {
+      this.whole(input.data, output.data, kh * kw);
+      return;
+    }
     const sums = new Float64Array(height * width);
+    const { data } = input;
     for (let map = 0; map < channels; map++) {
       sums.fill(this.bias ? this.bias[map] : 0);
       this.table[map].forEach((channel, place) => {
@@ -102,13 +107,24 @@ class Convolution extends Windowed {
             for (let row = firstRow; row <= lastRow; row++) {
               let from = (channel * inHeight + row * sy + ky * dy - py) * inWidth + firstColumn * sx + kx * dx - px;
               const end = row * width + lastColumn;
-              for (let to = row * width + firstColumn; to <= end; to++, from += sx) sums[to] += weight * input.data[from];
+              for (let to = row * width + firstColumn; to <= end; to++, from += sx) sums[to] += weight * data[from];
             }
           }
         }
       });
       output.data.set(sums, map * height * width);
     }
+  }
+  /** A window as large as its input, as in C5: one product of vectors for each unit. */
+  whole(input, output, area) {
+    this.table.forEach((channels, map) => {
+      let sum = this.bias ? this.bias[map] : 0;
+      channels.forEach((channel, place) => {
+        const [from, weight] = [channel * area, (this.first[map] + place) * area];
+        for (let i = 0; i < area; i++) sum += input[from + i] * this.weight[weight + i];
+      });
+      output[map] = sum;
+    });
   }
 }
 

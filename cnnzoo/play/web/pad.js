@@ -53,6 +53,7 @@ export class Pad {
     on("pointerdown", (event) => {
       if (event.button) return;
       this.canvas.setPointerCapture(event.pointerId);
+      this.box = this.canvas.getBoundingClientRect(); // once a stroke: asking lays the page out anew
       this.begin(this.point(event));
       event.preventDefault();
       this.canvas.focus({ preventScroll: true });
@@ -73,8 +74,8 @@ export class Pad {
     this.recolor();
   }
   point(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
+    const { left, top, width, height } = this.box;
+    return [((event.clientX - left) / width) * SIDE, ((event.clientY - top) / height) * SIDE];
   }
   begin(point) {
     this.writing++; // the hand that writes by itself stops

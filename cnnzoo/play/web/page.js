@@ -4,6 +4,7 @@ import { WORDS } from "./words.js";
 
 const KEY = "cnnzoo.language";
 const listeners = new Set();
+const colors = new Map();
 
 function remembered() {
   try {
@@ -38,6 +39,7 @@ function translate() {
 }
 
 function changed() {
+  colors.clear();
   translate();
   for (const listener of listeners) listener();
 }
@@ -79,7 +81,8 @@ export const number = (value, digits = 2) => {
 
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** The colours of the page as the canvas wants them. */
+/** A colour of the style sheet, as the canvas wants it. */
 export function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  if (!colors.has(name)) colors.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colors.get(name);
 }

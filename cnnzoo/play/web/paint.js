@@ -84,9 +84,10 @@ export class Mosaic {
     const [count, height, mapWidth] = this.grid;
     const { gap = 4, most = 84, row } = this.plan;
     const columns = Math.min(count, this.plan.columns ?? count);
-    const ratio = Math.min(devicePixelRatio || 1, 3);
-    let scale = Math.min((width - (columns - 1) * gap) / (columns * mapWidth), most / mapWidth);
-    if (scale * ratio >= 1) scale = Math.floor(scale * ratio) / ratio; // whole device pixels
+    const device = Math.min(devicePixelRatio || 1, 3);
+    const scale = Math.min((width - (columns - 1) * gap) / (columns * mapWidth), most / mapWidth);
+    // A pixel of a map is a whole number of the canvas's own, so that all are alike; the browser fits the canvas in.
+    const ratio = scale * device < 1 ? device : Math.ceil(scale * device) / scale;
     const rows = Math.ceil(count / columns);
     Object.assign(this, { columns, gap, ratio, sx: scale, sy: row ?? scale });
     const full = [columns * (mapWidth * scale + gap) - gap, rows * (height * this.sy + gap) - gap];

@@ -46,8 +46,12 @@ class View {
     at("stacks").replaceChildren(...this.stacks.map((stack) => stack.node));
     this.fit();
   }
+  /** The stacks that are on the page. */
+  get shown() {
+    return this.stacks;
+  }
   fit() {
-    for (const stack of this.stacks) if (stack.node.offsetParent) stack.fit();
+    for (const stack of this.shown) stack.fit();
   }
   pick(stack, stage, unit, byKey = false) {
     this.picked = { stack, stage, unit };
@@ -66,7 +70,7 @@ class View {
     this.paint();
   }
   paint() {
-    for (const stack of this.stacks) if (stack.node.offsetParent) stack.paint((i) => className(stack.network.spec, i));
+    for (const stack of this.shown) stack.paint((i) => className(stack.network.spec, i));
   }
 }
 
@@ -74,7 +78,7 @@ class View {
 class LeNetView extends View {
   constructor(networks, data, samples) {
     super([...networks].sort((a, b) => b.spec.classic - a.spec.classic));
-    Object.assign(this, { data, samples });
+    Object.assign(this, { data, samples, variant: "0" });
     this.pad = new Pad(() => this.stroke());
     this.answers = this.networks.map(({ spec }) => {
       const rows = Array.from({ length: 10 }, () => ({ name: h("th", { scope: "row" }), bar: h("i"), value: h("td", { class: "number" }) }));
@@ -114,16 +118,18 @@ class LeNetView extends View {
   /** Which of the two networks has its layers on the page. */
   variants() {
     const names = { 0: "variant.classic", 1: "variant.today", both: "variant.both" };
-    this.variant ??= "0";
     at("variants").replaceChildren(
       ...Object.keys(names).map((key) =>
-        h("button", { type: "button", "aria-pressed": String(this.variant === key), data: { variant: key }, onclick: () => this.choose_variant(key) }, t(names[key])),
+        h("button", { type: "button", "aria-pressed": String(this.variant === key), data: { variant: key }, onclick: () => this.show(key) }, t(names[key])),
       ),
     );
     at("variants").hidden = this.stacks.length < 2;
     at("stacks").dataset.shown = this.stacks.length < 2 ? "0" : this.variant;
   }
-  choose_variant(key) {
+  get shown() {
+    return this.stacks.length < 2 || this.variant === "both" ? this.stacks : [this.stacks[Number(this.variant)]];
+  }
+  show(key) {
     this.variant = key;
     this.variants();
     this.fit();

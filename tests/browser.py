@@ -1,0 +1,101 @@
+"""Headless Chromium for tests of pages: no console error and no outside request may pass unseen."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--lang=en",
+)
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator["Browser"]:
+    """A browser with a fresh profile; the test is skipped where there is none."""
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'cnnzoo[dev]'")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
+    options = selenium.ChromeOptions()
+    options.binary_location = programs[0]
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(programs[1]))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
+
+
+class Browser:
+    """What the tests ask of a page."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        driver.set_script_timeout(60)
+
+    def open(self, address: str, ready: str = "return document.body.dataset.ready") -> None:
+        """Load a page, and wait until it is ready."""
+        self.driver.get("about:blank")  # a change of fragment alone would not load it anew
+        self.driver.get(address)
+        self.wait(ready)
+
+    def wait(self, script: str, seconds: float = 30) -> Any:
+        """What a script returns once that is true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, seconds, 0.05).until(lambda driver: driver.execute_script(script), script)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def press(self, *keys: str) -> None:
+        """Press keys on whatever has the focus."""
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def screen(self, width: int, height: int = 900, *, dark: bool = False, mobile: bool = False) -> None:
+        """The size of the window, the colours that the user prefers, and whether it is a phone."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": mobile})
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def cdp(self, command: str, **arguments: Any) -> Any:
+        """A command of the DevTools protocol."""
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def screenshot(self) -> bytes:
+        return base64.b64decode(self.cdp("Page.captureScreenshot", format="png")["data"])
+
+    def complaints(self) -> list[str]:
+        """What the console says at the levels of warnings and errors, since the last call."""
+        return [one["message"] for one in self.driver.get_log("browser") if one["level"] in ("WARNING", "SEVERE")]
+
+    def hosts(self) -> set[str]:
+        """The hosts that were asked for anything, since the last call."""
+        events = [json.loads(one["message"])["message"] for one in self.driver.get_log("performance")]
+        asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).hostname or "" for url in asked if urlsplit(url).scheme not in ("data", "blob", "about")}
