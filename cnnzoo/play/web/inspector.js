@@ -132,7 +132,7 @@ export class Inspector {
     const cells = patch.map((value, i) =>
       h(
         "td",
-        { style: { "--tint": signedColor(value * kernel[i], heavy) } },
+        { style: { "--tint": signedColor(value * kernel[i], 2 * heavy) } },
         h("span", { class: "factors" }, number(value), h("br"), "×", number(kernel[i])),
         h("b", {}, number(value * kernel[i])),
       ),
@@ -176,7 +176,7 @@ export class Inspector {
     const most = LIMIT[stage.input.squashing] ?? largest([...this.input().data]);
     const best = patch.indexOf(Math.max(...patch));
     const cells = patch.map((value, i) =>
-      h("td", { class: layer.kind === "max" && i === best ? "chosen" : "", style: { "--tint": signedColor(value, most) } }, h("b", {}, number(value, 3))),
+      h("td", { class: layer.kind === "max" && i === best ? "chosen" : "", style: { "--tint": signedColor(value, 2 * most) } }, h("b", {}, number(value, 3))),
     );
     const rows = [];
     while (cells.length) rows.push(h("tr", {}, cells.splice(0, layer.kernel[1])));
@@ -194,7 +194,7 @@ export class Inspector {
     const { data, shape: [, height, width] } = this.input();
     const column = Array.from({ length: height }, (_, y) => data[(unit.map * height + y) * width + unit.x]);
     const most = largest([...data]);
-    const cells = column.map((value) => h("tr", {}, h("td", { style: { "--tint": signedColor(value, most) } }, h("b", {}, number(value, 2)))));
+    const cells = column.map((value) => h("tr", {}, h("td", { style: { "--tint": signedColor(value, 2 * most) } }, h("b", {}, number(value, 2)))));
     const sum = column.reduce((a, b) => a + b, 0);
     return [
       h("h3", {}, t("unit.window", { map: this.mapName(unit.map) })),
