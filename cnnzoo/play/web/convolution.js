@@ -238,7 +238,6 @@ function m(tag, ...children) {
 }
 
 const token = (text) => m(/^[a-z]$/.test(text) ? "mi" : /^\d+$/.test(text) ? "mn" : "mo", /^-\d/.test(text) ? `−${text.slice(1)}` : text);
-/** Brackets that are as high as what they hold stand first and last in a row of their own. */
 const row = (...texts) => m("mrow", ...texts.map((text) => (typeof text === "string" ? token(text) : text)));
 
 function math(...texts) {
@@ -247,9 +246,12 @@ function math(...texts) {
   return node;
 }
 
+/** A fraction in brackets that round it; the style sheet draws them, since few fonts have them in every height. */
 function rounded(above, below) {
-  const [open, close] = settings.ceil ? ["⌈", "⌉"] : ["⌊", "⌋"];
-  return row(row(open, m("mfrac", row(...above), row(below)), close), "+", "1");
+  const brackets = m("mrow", m("mfrac", row(...above), row(below)));
+  brackets.classList.add(settings.ceil ? "ceil" : "floor");
+  brackets.setAttribute("aria-label", settings.ceil ? "ceil" : "floor");
+  return row(brackets, "+", "1");
 }
 
 function formula() {

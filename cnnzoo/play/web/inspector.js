@@ -3,7 +3,7 @@
 import { LIMIT } from "./engine.js";
 import { h, number, t } from "./page.js";
 import { range, signedColor, thumbnail } from "./paint.js";
-import { kindName } from "./stack.js";
+import { kindName, title } from "./stack.js";
 
 const SHOWN = 6;
 
@@ -35,13 +35,12 @@ export class Inspector {
     const { stage, unit } = this;
     const [, height, width] = stage.out.shape;
     const value = stage.out.data[(unit.map * height + unit.y) * width + unit.x];
-    const name = stage.name.length === 2 ? stage.name.toUpperCase() : stage.name;
     const place = height * width === 1 ? t("unit.place.vector", { map: unit.map }) : t("unit.place", { map: unit.map, y: unit.y, x: unit.x });
     const parts = { conv: "conv", max: "pool", average: "pool", subsample: "pool", columns: "columns", linear: "linear", rbf: "rbf" };
     this.node.dataset.value = value;
     this.node.replaceChildren(
-      h("h2", {}, `${name} `, h("small", {}, place)),
-      h("p", { class: "value", "aria-live": "polite" }, number(value, 4)),
+      h("h2", {}, `${title(stage)} `, h("small", {}, place)),
+      h("p", { class: value < 0 ? "value minus" : "value", "aria-live": "polite" }, number(value, 4)),
       h("p", { class: "quiet" }, kindName(stage)),
       this.patch(),
       ...this[parts[stage.kind]](),
@@ -125,7 +124,7 @@ export class Inspector {
   mapName(channel) {
     const from = this.stage.input;
     if (from.kind === "input") return from.out.shape[0] === 1 ? t("unit.picture") : t(`unit.channel.${channel}`);
-    return `${from.name.length === 2 ? from.name.toUpperCase() : from.name}·${channel}`;
+    return `${title(from)}·${channel}`;
   }
   /** Every product of a window and a kernel, with both factors. */
   products({ patch, kernel }, columns, heavy) {
@@ -182,12 +181,12 @@ export class Inspector {
     while (cells.length) rows.push(h("tr", {}, cells.splice(0, layer.kernel[1])));
     const sum = patch.reduce((a, b) => a + b, 0);
     const table = h("table", { class: "products window" }, h("tbody", {}, rows));
-    const title = h("h3", {}, t("unit.window", { map: this.mapName(unit.map) }));
-    if (layer.kind === "max") return [title, table, h("p", {}, t("unit.max"))];
-    if (layer.kind === "average") return [title, table, h("p", {}, t("unit.average", { sum: number(sum, 3), count: patch.length }))];
+    const heading = h("h3", {}, t("unit.window", { map: this.mapName(unit.map) }));
+    if (layer.kind === "max") return [heading, table, h("p", {}, t("unit.max"))];
+    if (layer.kind === "average") return [heading, table, h("p", {}, t("unit.average", { sum: number(sum, 3), count: patch.length }))];
     const weighted = sum * layer.weight[unit.map];
     const line = h("p", {}, t("unit.subsample", { sum: number(sum, 3), weight: number(layer.weight[unit.map], 3) }));
-    return [title, table, line, this.after(weighted, layer.bias[unit.map], "unit.weighted")];
+    return [heading, table, line, this.after(weighted, layer.bias[unit.map], "unit.weighted")];
   }
   columns() {
     const { unit } = this;
@@ -212,7 +211,7 @@ export class Inspector {
     const top = [...terms].sort((a, b) => Math.abs(b.product) - Math.abs(a.product)).slice(0, 8);
     const most = Math.abs(top[0].product) || 1;
     const total = terms.reduce((sum, term) => sum + term.product, 0);
-    const source = stage.input.name.length === 2 ? stage.input.name.toUpperCase() : stage.input.name;
+    const source = title(stage.input);
     const label = ({ i }) => (width === 1 ? `${source}·${i}` : `${source}·${Math.floor(i / width)}, ${i % width}`);
     const rows = top.map((term) =>
       h(

@@ -142,10 +142,12 @@ export class Mosaic {
     for (const map of maps) {
       const [x, y] = this.place(map);
       const box = [x + l * this.sx, y + t * this.sy, (r - l) * this.sx, (b - t) * this.sy];
-      draw.lineWidth = strong ? 4 : 3;
-      draw.strokeStyle = color("surface");
-      draw.strokeRect(...box);
-      draw.lineWidth = strong ? 2 : 1.5;
+      if (maps.length <= 16) {
+        draw.lineWidth = strong ? 4 : 3;
+        draw.strokeStyle = color("surface");
+        draw.strokeRect(...box);
+      }
+      draw.lineWidth = strong ? 2 : maps.length <= 16 ? 1.5 : 1;
       draw.strokeStyle = color("mark");
       draw.strokeRect(...box);
     }

@@ -259,8 +259,8 @@ class CaptchaView extends View {
     const [{ file, label }] = this.samples;
     await this.sample(file, label);
     const [stack] = this.stacks;
-    const stage = stack.network.stages.find(({ name }) => name === "conv1");
-    this.pick(stack, stage, { map: 3, y: 50, x: 60 });
+    const stage = stack.network.stages.find(({ name }) => name === "conv5");
+    this.pick(stack, stage, stack.strongest(stage));
     at("inspector").classList.remove("open");
   }
 }
@@ -272,6 +272,7 @@ async function show(data) {
   for (const tab of at("tabs").children) tab.tabIndex = tab.dataset.data === data ? 0 : -1;
   history.replaceState(null, "", `#${data}`);
   document.body.dataset.view = data;
+  at("title").textContent = t(`title.${data}`);
   at("lead").textContent = t(`lead.${data}`);
   const fresh = !views.has(data);
   if (fresh) {

@@ -33,6 +33,9 @@ const PLANS = {
 /** F6 of 1998 is compared with codes that are drawings of 7x12 pixels, and is shown as one. */
 const CODE = { columns: 7, gap: 0, most: 11 };
 
+/** What a layer is called on the page: C3 as in the paper, conv3 as in the code. */
+export const title = (stage) => (["input", "output"].includes(stage.name) ? t(`layer.${stage.name}`) : /^[csf]\d$/.test(stage.name) ? stage.name.toUpperCase() : stage.name);
+
 export const kindName = (stage) => t(`kind.${stage.kind}`);
 
 export const shapeName = ([count, height, width]) => (height * width === 1 ? t("units", { count }) : t("maps", { count, height, width }));
@@ -47,11 +50,11 @@ export class Stack {
       const coded = network.stages.at(-1).kind === "rbf" && stage.name === "f6";
       const plan = { ...(coded ? CODE : PLANS[name][stage.name]), limit: LIMIT[stage.squashing] };
       const mosaic = new Mosaic(stage.out, plan, stage.kind === "input" ? preprocessing : null);
-      const row = { stage, mosaic, title: h("h3"), facts: h("p", { class: "facts" }), body: h("div", { class: "maps" }) };
-      row.node = h("section", { class: "layer", data: { layer: stage.name, kind: stage.kind } }, h("div", { class: "legend" }, row.title, row.facts), row.body);
-      if (stage.kind === "rbf") this.codes(row);
+      const row = { stage, mosaic, heading: h("h3"), facts: h("p", { class: "facts" }), body: h("div", { class: "maps" }) };
+      row.node = h("section", { class: "layer", data: { layer: stage.name, kind: stage.kind } }, h("div", { class: "legend" }, row.heading, row.facts), row.body);
+      if (stage === network.stages.at(-1) && name === "lenet5") this.classes(row);
       else row.body.append(mosaic.canvas);
-      if (stage.kind !== "input" && stage.kind !== "rbf") this.listen(row);
+      if (stage.kind !== "input" && !row.cells) this.listen(row);
       this.rows.push(row);
       this.node.append(row.node);
     }
@@ -60,24 +63,26 @@ export class Stack {
     this.relabel();
   }
   relabel() {
-    for (const { stage, title, facts, mosaic } of this.rows) {
-      title.textContent = stage.kind === "input" ? t("layer.input") : stage.name.length === 2 ? stage.name.toUpperCase() : stage.name;
+    for (const { stage, heading, facts, mosaic } of this.rows) {
+      heading.textContent = title(stage);
       const [count, height, width] = stage.out.shape;
       const parts = stage.kind === "input" ? [`${height}×${width}`] : [shapeName([count, height, width]), kindName(stage)];
       if (stage.layer?.sparse) parts.push(t("kind.sparse", { count: stage.layer.table.flat().length }));
       if (stage.params) parts.push(t("parameters", { count: stage.params.toLocaleString("en") }));
       facts.replaceChildren(...parts.map((part) => h("span", {}, part)));
-      mosaic.canvas.setAttribute("aria-label", t("layer.label", { layer: title.textContent, shape: shapeName([count, height, width]) }));
+      mosaic.canvas.setAttribute("aria-label", t("layer.label", { layer: title(stage), shape: shapeName([count, height, width]) }));
     }
   }
   listen({ stage, mosaic }) {
     const { canvas } = mosaic;
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "application");
-    canvas.addEventListener("click", (event) => {
+    const pick = (event) => {
       const unit = mosaic.at(event.clientX, event.clientY);
       if (unit) this.onPick(this, stage, unit);
-    });
+    };
+    canvas.addEventListener("click", pick);
+    canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && event.buttons === 1 && pick(event));
     canvas.addEventListener("keydown", (event) => {
       const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       const own = this.picked?.stage === stage ? this.picked.unit : null;
@@ -96,8 +101,8 @@ export class Stack {
     });
     return { map: Math.floor(best / (height * width)), y: Math.floor(best / width) % height, x: best % width };
   }
-  /** The ten codes of the output layer of 1998, with the distance to each. */
-  codes(row) {
+  /** The ten classes of the last layer: those of 1998 have codes, drawings to which the distance is measured. */
+  classes(row) {
     const { layer } = row.stage;
     row.cells = Array.from({ length: layer.units }, (_, unit) => {
       const [picture, distance, label] = [h("canvas"), h("span", { class: "distance" }), h("span", { class: "class" })];
@@ -108,26 +113,29 @@ export class Stack {
     row.body.append(...row.cells.map((cell) => cell.node));
   }
   fit() {
-    for (const { mosaic, stage, body } of this.rows) if (stage.kind !== "rbf") mosaic.fit(Math.max(120, body.clientWidth));
+    for (const { mosaic, cells, body } of this.rows) if (!cells) mosaic.fit(Math.max(120, body.clientWidth));
     this.paint();
   }
   /** Shows what the network has computed last. */
   paint(labels = (i) => this.network.spec.classes[i]) {
     for (const row of this.rows) {
-      if (row.stage.kind !== "rbf") row.mosaic.paint();
-      else this.paintCodes(row, labels);
+      if (row.cells) this.paintClasses(row, labels);
+      else row.mosaic.paint();
     }
   }
-  paintCodes({ stage, cells }, labels) {
+  paintClasses({ stage, cells }, labels) {
     const scores = stage.out.data;
-    const nearest = scores.indexOf(Math.max(...scores));
+    const best = scores.indexOf(Math.max(...scores));
+    const coded = stage.kind === "rbf";
+    const limit = scores.reduce((most, score) => Math.max(most, Math.abs(score)), 1e-6);
     cells.forEach(({ picture, distance, label, node }, unit) => {
-      thumbnail(picture, stage.layer.codeOf(unit), 7, 1.7159);
+      if (coded) thumbnail(picture, stage.layer.codeOf(unit), 7, 1.7159);
+      else thumbnail(picture, [scores[unit]], 1, limit);
       label.textContent = labels(unit);
-      distance.textContent = number(-scores[unit], 1);
-      node.classList.toggle("best", unit === nearest);
+      distance.textContent = coded ? number(-scores[unit], scores[unit] <= -100 ? 0 : 1) : number(scores[unit], 1);
+      node.classList.toggle("best", unit === best);
       node.classList.toggle("picked", this.picked?.stage === stage && this.picked.unit.map === unit);
-      node.setAttribute("aria-label", t("code.label", { class: labels(unit), distance: number(-scores[unit], 1) }));
+      node.setAttribute("aria-label", t(coded ? "code.label" : "score.label", { class: labels(unit), number: distance.textContent }));
     });
   }
   /** Marks a unit, and in every layer before it what it sees; without one, nothing. */
