@@ -75,6 +75,21 @@ class Browser:
         """Press keys on whatever has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)
 
+    def texts(self, selector: str) -> list[str]:
+        """The texts of elements, with the minus sign that programs read."""
+        return self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent.replaceAll('−', '-'))",
+            selector,
+        )
+
+    def click(self, element: Any, right: float, down: float) -> None:
+        """Click so many pixels right of and below the upper left corner of an element."""
+        from selenium.webdriver import ActionChains
+
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", element)
+        across, along = right - element.size["width"] / 2, down - element.size["height"] / 2
+        ActionChains(self.driver).move_to_element_with_offset(element, round(across), round(along)).click().perform()
+
     def screen(self, width: int, height: int = 900, *, dark: bool = False, mobile: bool = False) -> None:
         """The size of the window, the colours that the user prefers, and whether it is a phone."""
         size = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}

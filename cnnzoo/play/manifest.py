@@ -54,7 +54,7 @@ def described(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
             "mean": _per_channel(prepared.mean, prepared.channels),
             "std": _per_channel(prepared.std, prepared.channels),
         },
-        "layers": [_layer(name, *layer) for layer in model.named_children()],
+        "layers": [_layer(name, child, layer) for child, layer in model.named_children()],
     }
 
 
@@ -64,10 +64,12 @@ def _per_channel(value: float | tuple[float, ...], channels: int) -> list[float]
 
 def _layer(network: str, name: str, layer: nn.Module) -> dict[str, Any]:
     """A layer: its type, and what its output follows from besides its weights."""
-    if type(layer) not in DETAILS or any(getattr(layer, *one) != one[1] for one in ALWAYS.get(type(layer), {}).items()):
+    granted = ALWAYS.get(type(layer), {})
+    if type(layer) not in DETAILS or any(getattr(layer, key) != value for key, value in granted.items()):
         raise OptionError(
             f"play: layer {name} of {network} is {layer}, which the page does not run; "
-            f"it runs {', '.join(sorted(known.__name__ for known in DETAILS))}, without groups, padded poolings or ceil mode"
+            f"it runs {', '.join(sorted(known.__name__ for known in DETAILS))}, without groups, padded "
+            "poolings or ceil mode"
         )
     params = sum(parameter.numel() for parameter in layer.parameters())
     return {"name": name, "type": type(layer).__name__, "params": params} | DETAILS[type(layer)](layer)

@@ -20,8 +20,8 @@ export function least(settings) {
   return n;
 }
 
-/** The most padding that torch takes for a pooling: half of what the window spans. */
-export const mostPadding = (settings) => (settings.op === "conv" ? Infinity : Math.floor(span(settings) / 2));
+/** The most padding that torch takes for a pooling: half of its kernel, whatever the dilation. */
+export const mostPadding = ({ op, k }) => (op === "conv" ? Infinity : Math.floor(k / 2));
 
 /** The settings as torch has them: what the operation does not know is off, and padding is within its bounds. */
 export function allowed(settings) {

@@ -13,6 +13,7 @@ const state = { op: "conv", n: 7, k: 3, s: 2, p: 1, d: 1, ceil: false, kernel: "
 let settings = allowed(state);
 let place = 0; // the window, counted row by row
 let timer = null;
+let saving = null;
 let input, weights, outputs, cells;
 
 /** The same numbers for the same seed, on every machine (mulberry32). */
@@ -110,8 +111,11 @@ function change(changes) {
   Object.assign(state, changes);
   render();
   if (group) at(group).querySelector(`[data-value="${focused.dataset.value}"]`)?.focus();
-  const { seed, ...shared } = { ...state, ceil: Number(state.ceil) };
-  history.replaceState(null, "", `#${new URLSearchParams(Object.entries(shared))}`);
+  clearTimeout(saving); // browsers refuse an address that changes with every step of a slider
+  saving = setTimeout(() => {
+    const { seed, ...shared } = { ...state, ceil: Number(state.ceil) };
+    history.replaceState(null, "", `#${new URLSearchParams(Object.entries(shared))}`);
+  }, 300);
 }
 
 function fromAddress() {

@@ -94,6 +94,7 @@ export class Mosaic {
     [this.canvas.width, this.canvas.height] = full.map((length) => Math.max(1, Math.round(length * ratio)));
     this.canvas.style.width = `${full[0]}px`;
     this.canvas.style.height = `${full[1]}px`;
+    this.canvas.dataset.plan = JSON.stringify({ columns, gap, height, width: mapWidth, sx: this.sx, sy: this.sy });
     this.paint();
   }
   get grid() {

@@ -100,7 +100,10 @@ class LeNetView extends View {
     const samples = this.samples.length && h(
       "div",
       { class: "samples", role: "group", "aria-label": t("pad.samples") },
-      this.samples.map(({ file, label }, i) => h("button", { type: "button", class: "sample", title: this.data === "fashion_mnist" ? t(`class.fashion_mnist.${i}`) : label, onclick: () => this.sample(file) }, h("img", { src: file, alt: label, width: 28, height: 28 }))),
+      this.samples.map(({ file, label }) => {
+        const name = className(this.networks[0].spec, Number(label));
+        return h("button", { type: "button", class: "sample", title: name, onclick: () => this.sample(file) }, h("img", { src: file, alt: name, width: 28, height: 28 }));
+      }),
     );
     at("source").replaceChildren(
       this.pad.node,
@@ -189,9 +192,9 @@ class LeNetView extends View {
       });
     });
   }
-  begin() {
+  async begin() {
     if (this.data === "mnist") this.pad.write(5);
-    else this.sample(this.samples[9].file);
+    else await this.sample(this.samples.at(-1).file);
     const [stack] = this.stacks;
     const stage = stack.network.stages.find(({ name }) => name === "c3");
     this.stroke();
