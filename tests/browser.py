@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,36 +10,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--lang=en",
-)
+from benchmarks.browser import chromium
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator["Browser"]:
-    """A browser with a fresh profile; the test is skipped where there is none."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'cnnzoo[dev]'")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = programs[0]
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(programs[1]))
+def browser_or_skip(profile: Path) -> Iterator["Browser"]:
+    """A browser with an empty profile; the test is skipped where there is none."""
     try:
-        yield Browser(driver)
-    finally:
-        driver.quit()
+        with chromium(profile) as driver:
+            yield Browser(driver)
+    except LookupError as error:
+        pytest.skip(str(error))
 
 
 class Browser:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Browser, chromium
+from browser import Browser, browser_or_skip
 from click.testing import CliRunner
 from PIL import Image
 from torch import nn
@@ -52,7 +52,7 @@ def address(server: ThreadingHTTPServer) -> str:
 
 @pytest.fixture(scope="module")
 def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
+    with browser_or_skip(tmp_path_factory.mktemp("profile")) as found:
         yield found
 
 
