@@ -18,6 +18,7 @@ COMMANDS = (
     "features",
     "throughput",
     "training",
+    "play",
     "reproductions",
     "compare",
     "report",

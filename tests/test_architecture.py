@@ -29,7 +29,7 @@ LAYERS = [
     ["deploy"],
     ["verification", "zoo"],
     ["training", "classification", "extraction.tables"],
-    ["_stubs"],
+    ["play", "_stubs"],
     ["_public", "cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -9,6 +9,7 @@ from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
 from cnnzoo.cli.inference import demo, features, predict
 from cnnzoo.cli.messages import one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
+from cnnzoo.cli.play import play
 from cnnzoo.cli.training import captchas, eval_, recipes, train
 from cnnzoo.errors import CnnzooError
 
@@ -43,6 +44,7 @@ for command in (
     predict,
     features,
     demo,
+    play,
     weights,
     export_weights,
     export_onnx,
