@@ -96,8 +96,8 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     digits = _digits(mask) if contrast >= CONTRAST else []
     if not digits:
         raise DataError(
-            f"find_digits: nothing in {name} stands out from its ground; take a picture of dark digits on light paper, or "
-            "of light ones on a dark ground, with nothing else in it"
+            f"find_digits: nothing in {name} stands out from its ground; take a picture of dark digits on light "
+            "paper, or of light ones on a dark ground, with nothing else in it"
         )
     fields = (_field(_cut(strength, mask, threshold, digit)) for digit in digits)
     return [images.fromarray(field.mul(255).round().to(torch.uint8).numpy()) for field in fields]
