@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import CheckpointError
+from cnnzoo.data.digits import find_digits
+from cnnzoo.data.pictures import class_names
+from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.errors import CheckpointError, OptionError
 from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.registry import ModelName
 from cnnzoo.zoo import load_pretrained
@@ -18,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guess:
-    """A class, or the text of a CAPTCHA, with its score and its share of the probability (the softmax of the scores).
+    """A class, or the text of a CAPTCHA or of several digits, with its score and its share of the probability.
+
+    The share is the softmax of the scores.
 
     Of a text the score is the sum over its characters, the share the product.
     """
@@ -28,44 +34,94 @@ class Guess:
     share: float
 
 
-def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False) -> CNN:
+def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False, **more: Any) -> CNN:
     """A network with weights, for names that are known at run time only."""
     options: dict[str, Any] = {"classic": True} if classic else {}
-    model = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options)
+    model = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options | more)
     assert isinstance(model, CNN)
     return model
 
 
 @torch.inference_mode()
-def classify(model: CNN, pictures: Sequence["Image"], *, invert: bool = False) -> list[list[Guess]]:
-    """For each picture every class, the likeliest first; of a CAPTCHA the likeliest text alone.
+def classify(
+    model: CNN,
+    images: Sequence["Image"],
+    *,
+    invert: bool = False,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> list[list[Guess]]:
+    """Classify images: for each of them every class, the likeliest first.
+
+    Of a CAPTCHA, and of an image with several handwritten digits, there is one guess: the whole text. A network whose
+    classes are the digits is given what `find_digits` finds, so that a photograph will do.
 
     Args:
         model: from `load_pretrained`.
-        pictures: of any size.
+        images: of any size.
         invert: swap black and white first.
+        preprocessing: how the network wants its images; by default as its weights state.
+        classes: the names of the classes, in the order of the scores; by default as its weights state.
+        names: of the images, for messages.
 
     Raises:
-        CheckpointError: the network's weights do not say how its pictures are prepared.
+        CheckpointError: nothing says how the network wants its images.
+        OptionError: there are more or fewer names of classes than scores.
+        DataError: no digit was found.
+
+    Example:
+        >>> model = load_pretrained("lenet5")
+        >>> classify(model, [Image.open("digit.jpg")])[0][0].label
+        '7'
     """
-    if model.checkpoint is None:
-        raise CheckpointError(
-            "classify: a weights file alone does not say how to prepare pictures; use a checkpoint's tag"
-        )
     from PIL import ImageOps
 
-    prepare = model.checkpoint.transforms()
-    turned = [ImageOps.invert(picture.convert("RGB")) if invert else picture for picture in pictures]
-    scores = model(torch.stack([prepare(picture) for picture in turned]))
+    known = model.checkpoint
+    preprocessing = preprocessing or (known.preprocessing if known else None)
+    if preprocessing is None:
+        raise CheckpointError(
+            "classify: nothing says how this network wants its images: a weights file alone does not; state "
+            "preprocessing= (--preprocessing or --recipe), or use a checkpoint's tag"
+        )
+    classes = tuple(known.classes if classes is None and known else classes or ())
+    positions = model.length if isinstance(model, CaptchaCNN) else 1
+    if classes and len(classes) * positions != model.num_classes:
+        raise OptionError(
+            f"classify: got {len(classes)} names of classes for {model.num_classes // positions} scores; state as many "
+            "(classes=)"
+        )
+    images = [ImageOps.invert(image.convert("RGB")) if invert else image for image in images]
+    prepare = preprocessing.transforms()
     if isinstance(model, CaptchaCNN):
-        return [[guess] for guess in _texts(model, scores)]
-    shares = scores.softmax(1)
-    labels = model.checkpoint.classes or [f"class {i}" for i in range(scores.shape[1])]
-    results = []
-    for score, share in zip(scores, shares, strict=True):
-        order = score.argsort(descending=True).tolist()
-        results.append([Guess(labels[i], score[i].item(), share[i].item()) for i in order])
-    return results
+        return [[guess] for guess in _texts(model, model(torch.stack([prepare(image) for image in images])))]
+    reads_digits = classes == class_names("mnist") and (preprocessing.channels, preprocessing.frame) == (1, (28, 28))
+    names = names or [f"image {i}" for i in range(len(images))]
+    if reads_digits:
+        found = [find_digits(image, name) for image, name in zip(images, names, strict=True)]
+    else:
+        found = [[image] for image in images]
+    scores = model(torch.stack([prepare(part) for parts in found for part in parts]))
+    labels = classes or [f"class {i}" for i in range(scores.shape[1])]
+    guesses = [_ranked(one, labels) for one in scores]
+    following = iter(guesses)
+    return [_joined([next(following) for _ in parts]) for parts in found]
+
+
+def _ranked(scores: torch.Tensor, labels: Sequence[str]) -> list[Guess]:
+    """Every class of one image, the likeliest first."""
+    shares = scores.softmax(0)
+    order = scores.argsort(descending=True).tolist()
+    return [Guess(labels[i], scores[i].item(), shares[i].item()) for i in order]
+
+
+def _joined(digits: list[list[Guess]]) -> list[Guess]:
+    """What an image says as a whole: of several digits their text."""
+    if len(digits) == 1:
+        return digits[0]
+    best = [guesses[0] for guesses in digits]
+    text = "".join(guess.label for guess in best)
+    return [Guess(text, sum(guess.score for guess in best), prod(guess.share for guess in best))]
 
 
 def _texts(model: CaptchaCNN, scores: torch.Tensor) -> Iterator[Guess]:

@@ -1,44 +1,80 @@
 """What networks say of pictures."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, hub_option, json_option
+from cnnzoo.cli.options import classic_option, hub_option, json_option, settings_of, zero_channels_option
 from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from cnnzoo.data.preprocessing import Preprocessing
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
+@click.option("--model", "name", help="A network with weights; by default lenet5, which reads digits.")
 @click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
 @hub_option
-@click.option("--invert", is_flag=True, help="Swap black and white, for dark things on a light ground.")
+@click.option("--invert", is_flag=True, help="Swap black and white; handwritten digits need no such help.")
 @classic_option
+@click.option("--recipe", help="Take network, preparation and classes from a training recipe, for weights of your own.")
+@click.option(
+    "--preprocessing",
+    "prepared",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How the network wants its images, such as size=32; may be repeated.",
+)
+@click.option("--classes", help="Names of the classes: a list of cnnzoo's such as cifar10, a file, or A,B,C.")
+@zero_channels_option
 @json_option
 def predict(
     files: tuple[Path, ...],
-    name: str,
+    name: str | None,
     checkpoint: str | None,
     top: int,
     hub: bool,
     invert: bool,
     classic: bool,
+    recipe: str | None,
+    prepared: tuple[str, ...],
+    classes: str | None,
+    zero_channels: str | None,
     as_json: bool,
 ) -> None:
-    """Classify picture FILES."""
-    from cnnzoo.classification import classify, load
-    from cnnzoo.data.pictures import open_picture
+    """Classify image FILES.
 
-    pictures = [open_picture(path) for path in files]
-    model = load(name, checkpoint, classic, hub)
+    A photograph or drawing of handwritten digits, dark on light or light on dark, is read from left to right.
+    """
+    from cnnzoo.classification import classify, load
+    from cnnzoo.data.pictures import class_names, known_classes, open_picture
+    from cnnzoo.training.recipe import load_recipe
+
+    images = [open_picture(path) for path in files]
+    stated = load_recipe(recipe) if recipe else None
+    options: dict[str, Any] = {"zero_channels": zero_channels} if zero_channels else {}
+    if stated is not None and name in (None, stated.network):
+        options |= stated.options
+    model = load(name or (stated.network if stated else "lenet5"), checkpoint, classic, hub, **options)
+    labels, preprocessing = _labels(classes), model.checkpoint.preprocessing if model.checkpoint else None
+    if stated is not None and model.checkpoint is None:  # what weights state of themselves is nearer to them
+        preprocessing = stated.preprocessing
+        if labels is None and stated.data["name"] in known_classes():
+            labels = class_names(stated.data["name"])
+    if prepared:
+        preprocessing = _preprocessing(settings_of(prepared), preprocessing)
+    found = classify(
+        model, images, invert=invert, preprocessing=preprocessing, classes=labels, names=[str(path) for path in files]
+    )
     results = [
         {"file": str(path), "classes": [asdict(guess) for guess in guesses[:top]]}
-        for path, guesses in zip(files, classify(model, pictures, invert=invert), strict=True)
+        for path, guesses in zip(files, found, strict=True)
     ]
     if as_json:
         print_json(results)
@@ -51,6 +87,29 @@ def predict(
             for rank, guess in enumerate(result["classes"])
         ),
     )
+
+
+def _labels(classes: str | None) -> tuple[str, ...] | None:
+    """Names of classes: those of a data set, the lines of a file, or what stands between commas."""
+    from cnnzoo.data.pictures import class_names
+
+    if classes is None:
+        return None
+    if Path(classes).is_file():
+        try:
+            return tuple(line for line in Path(classes).read_text("utf-8").splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"predict: {classes} cannot be read as text with a class in each line: {error}") from None
+    return tuple(part.strip() for part in classes.split(",")) if "," in classes else class_names(classes)
+
+
+def _preprocessing(settings: dict[str, Any], base: "Preprocessing | None") -> "Preprocessing":
+    """How images are prepared, where the user changes it."""
+    from cnnzoo.data.preprocessing import Preprocessing
+    from cnnzoo.training.recipe import check
+
+    check("predict", "preprocessing", {"name": "", **settings}, {"": Preprocessing})
+    return replace(base or Preprocessing(), **settings)
 
 
 @click.command()

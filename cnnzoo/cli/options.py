@@ -16,6 +16,13 @@ set_option = click.option(
 )
 
 
+zero_channels_option = click.option(
+    "--zero-channels",
+    type=click.Choice(["after", "around"]),
+    help="For a CIFAR ResNet of another program: where its shortcuts put their zeros.",
+)
+
+
 def settings_of(given: Iterable[str]) -> dict[str, Any]:
     """What `--set` was given; values are JSON, and a bare word is a string."""
     settings: dict[str, Any] = {}

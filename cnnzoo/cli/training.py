@@ -3,16 +3,21 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.cli.options import hub_option, json_option, settings_of
+from cnnzoo.cli.options import hub_option, json_option, settings_of, zero_channels_option
 from cnnzoo.cli.output import console, print_json, print_table
 from cnnzoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from cnnzoo.cnn import CNN
+    from cnnzoo.training.recipe import Recipe
 
 data_option = click.option(
     "--data", "folder", type=click.Path(path_type=Path), help="Folder with the data set, or an archive of CAPTCHAs."
@@ -100,47 +105,89 @@ def train(
 
 @click.command("eval")
 @click.argument("recipe")
-@click.option("--weights", "what", help="A network, tag, file, folder or repository; by default runs/RECIPE-seed0.")
+@click.option(
+    "--weights",
+    "what",
+    help="A network, tag, folder or repository, or a file, which may hold a state dict alone; by default "
+    "runs/RECIPE-seed0.",
+)
+@click.option("--seed", type=int, help="Also measure the training images that a run with this seed holds out.")
 @data_option
 @download_option
 @recipe_option
 @device_option
 @workers_option
 @hub_option
+@zero_channels_option
 @json_option
 def eval_(
     recipe: str,
     what: str | None,
+    seed: int | None,
     folder: Path | None,
     download: bool,
     settings: tuple[str, ...],
     device: str | None,
     workers: int | None,
     hub: bool,
+    zero_channels: str | None,
     as_json: bool,
 ) -> None:
-    """Measure weights on the test set of a training RECIPE, with pictures prepared as the weights want them."""
-    from cnnzoo.classification import load
+    """Measure weights on the test set of a training RECIPE, with images prepared as the weights want them.
+
+    The recipe names the network, so that --weights takes a file that does not: it is then read as weights of that
+    network, and its images are prepared as the recipe states.
+    """
+    from cnnzoo.data.images import ImageSet
     from cnnzoo.training.evaluation import evaluate
     from cnnzoo.training.loop import require_network, require_scores
     from cnnzoo.training.recipe import load_recipe
     from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
-    model = load(what or f"runs/{stated.name}-seed0", None, False, hub)
+    sets: dict[str, Any] = stated.load_data(folder, download=download)
+    if seed is not None:
+        sets = stated.hold_out(sets, seed)
+    del sets["train"]
+    model = _weights_for(stated, what or f"runs/{stated.name}-seed0", sets["test"].classes, hub, zero_channels)
     require_network(stated, model)
     pictures = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
-    test: Any = stated.load_data(folder, download=download)["test"]
-    require_scores(model, test)
+    found = {}
     with joined(device) as world:
         model.to(world.device)
-        found = evaluate(model, test, pictures, stated.make_loss(), views=stated.views, world=world, workers=workers)
+        for name, split in sets.items():
+            require_scores(model, split)
+            loss = stated.make_loss()
+            measures = evaluate(model, split, pictures, loss, views=stated.views, world=world, workers=workers)
+            found[name] = {key: value for key, value in asdict(measures).items() if value is not None or as_json}
+    test = sets["test"]
+    whole = test.whole if isinstance(test, ImageSet) and test.is_part else len(test)
     if as_json:
-        print_json(asdict(found))
+        more = {"images": len(test), "published_images": whole}
+        print_json(found.pop("test") | more | found)
         return
-    for quantity, value in asdict(found).items():
-        if value is not None:
-            click.echo(f"test {quantity} {value:.4f}")
+    for name, measures in found.items():
+        for quantity, value in measures.items():
+            click.echo(f"{name} {quantity} {value:.4f}")
+    if whole > len(test):
+        click.echo(f"measured on {len(test):,} of the {whole:,} test images")
+
+
+def _weights_for(recipe: "Recipe", what: str, classes: Sequence[str], hub: bool, zero_channels: Any) -> "CNN":
+    """The network of a recipe with weights; a file that does not name its network is read as weights of this one."""
+    from cnnzoo.checkpoints.folder import describe
+    from cnnzoo.registry import ModelName
+    from cnnzoo.training.loop import network_options
+    from cnnzoo.zoo import load_pretrained
+
+    model: Any
+    if Path(what).is_file() and describe(Path(what)) is None:
+        options = network_options(recipe, classes)
+        name = ModelName(recipe.network)
+        model = load_pretrained(name, checkpoint=what, zero_channels=zero_channels, **options)
+    else:
+        model = load_pretrained(ModelName(what), hub=hub, zero_channels=zero_channels)
+    return model
 
 
 @click.command()

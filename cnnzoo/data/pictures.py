@@ -44,6 +44,11 @@ def open_picture(path: Path | str, content: BinaryIO | None = None) -> "Image":
     return picture
 
 
+def known_classes() -> list[str]:
+    """The data sets of whose classes the names are known."""
+    return list(read_table("data/classes.toml"))
+
+
 def class_names(data: str) -> tuple[str, ...]:
     """The names of a data set's classes, in the order of its labels; of none (`""`) there are none.
 

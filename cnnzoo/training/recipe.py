@@ -281,7 +281,14 @@ def check(
         besides: arguments that are for somebody else.
     """
     if not isinstance(stated, dict) or "name" not in stated:
-        raise OptionError(f"{operation}: got {what}={stated!r}; it is a table with a name and arguments")
+        remedy = (
+            f"{what}.name={stated if stated in kinds else 'NAME'}" if isinstance(stated, str) else f"{what}.name=NAME"
+        )
+        folder = ", and --data for the folder with the images" if what == "data" else ""
+        raise OptionError(
+            f"{operation}: got {what}={stated!r}; it is a table with a name and arguments: set {remedy}{folder}, "
+            f"with one of {', '.join(kinds)}"
+        )
     name = stated["name"]
     if name not in kinds:
         raise unknown(operation, what, str(name), kinds)
