@@ -11,11 +11,12 @@ from cnnzoo.shapes.probe import ShapeProbe, Trace, trace
 
 Shape = tuple[int, ...]
 
-INVISIBLE = set(
+_INVISIBLE = (
     "contiguous to type type_as float half double bool detach clone requires_grad_ size new_zeros new_ones new_empty "
     "new_full zeros_like ones_like empty_like rand_like unsqueeze squeeze expand expand_as view_as getitem setitem "
-    "select narrow unbind abs eq ne gt lt ge le".split()
+    "select narrow unbind abs eq ne gt lt ge le"
 )
+INVISIBLE = frozenset(_INVISIBLE.split())
 """Operations that a drawing of layers does not show: what they give still comes from where it came from."""
 
 

@@ -107,9 +107,7 @@ class Box:
 
     def __post_init__(self) -> None:
         self.near, self.far = self.inner.near + ROOM, self.inner.far + ROOM
-        wanted = (
-            text_width(self.title, NAME, bold=True) + text_width(self.kind, SMALL) + text_width(self.params, SMALL)
-        )
+        wanted = text_width(self.title, NAME, bold=True) + text_width(self.kind, SMALL) + text_width(self.params, SMALL)
         missing = wanted + 2 * PAD + 20 - self.near - self.far
         if missing > 0:
             self.near, self.far = self.near + missing / 2, self.far + missing / 2
@@ -127,10 +125,10 @@ def graph(frame: Frame, input_shape: Shape) -> tuple[str, float, float]:
     """The elements of the drawing, its width and its height."""
     nodes = {card: node(card, inside) for card, inside in _cards(frame)}
     _fit(list(nodes.values()), narrow=False)
-    whole = _arranged(frame, nodes, frame.name)
+    whole = _arranged(frame, nodes)
     if whole.near + whole.far > WIDEST - 2 * MARGIN:
         _fit(list(nodes.values()), narrow=True)
-        whole = _arranged(frame, nodes, frame.name)
+        whole = _arranged(frame, nodes)
     words = f"input {sized(input_shape)}"
     room = text_width(words, SMALL) / 2 + PAD
     near, far = max(whole.near, room), max(whole.far, room)
@@ -138,7 +136,9 @@ def graph(frame: Frame, input_shape: Shape) -> tuple[str, float, float]:
     out = [
         element("rect", x=x - room, y=y, width=2 * room, height=20, rx=10, class_="input"),
         text(x, y + 13.5, words, "s", "m"),
-        arrow([(x, y + 20), (x, y + 20 + GAPS.along)]) if _begins(whole) else line([(x, y + 20), (x, y + 20 + GAPS.along)]),
+        arrow([(x, y + 20), (x, y + 20 + GAPS.along)])
+        if _begins(whole)
+        else line([(x, y + 20), (x, y + 20 + GAPS.along)]),
     ]
     out += _drawn(whole, x, y + 20 + GAPS.along)
     return "".join(out), near + far + 2 * MARGIN, y + 20 + GAPS.along + whole.length + MARGIN
@@ -156,8 +156,9 @@ def _cards(frame: Frame) -> list[tuple[Card, Frame]]:
 
 
 def relative(name: str, frame: Frame) -> str:
-    """A name without the name of the frame around it."""
-    return name.removeprefix(f"{frame.name}.") if frame.block is not None else name
+    """A name without the name of the frame around it; a mere number keeps the last part of it."""
+    short = name.removeprefix(f"{frame.name}.") if frame.block is not None else name
+    return f"{frame.name.rpartition('.')[2]}.{short}" if short.isdigit() and frame.block is not None else short
 
 
 def node(card: Card, frame: Frame) -> Node:
@@ -191,20 +192,21 @@ def _fit(nodes: list[Node], *, narrow: bool) -> None:
     wide = max((one.wanted() for one in nodes), default=0)
     need = max((one.needed() for one in nodes), default=0)
     tall = narrow or wide > 230
-    width = min(max(need, 112), 190) if tall else max(wide, 140)
+    names = max((text_width(one.title, NAME, bold=True) + 2 * PAD for one in nodes), default=0)
+    width = min(max(need, 112, 0 if narrow else names), 190) if tall else max(wide, 140)
     for one in nodes:
         one.width, one.tall = width, tall
 
 
-def _arranged(frame: Frame, nodes: dict[Card, Node], prefix: str) -> Arrangement:
+def _arranged(frame: Frame, nodes: dict[Card, Node]) -> Arrangement:
     def part(item: Item) -> Node | Box:
-        return nodes[item] if isinstance(item, Card) else _box(item, frame, nodes)
+        return nodes[item] if isinstance(item, Card) else _box(item, nodes)
 
     return arrange([part(item) for item in frame.items], frame.edges, GAPS)
 
 
-def _box(frame: Frame, around: Frame, nodes: dict[Card, Node]) -> Box:
-    inner = _arranged(frame, nodes, frame.name)
+def _box(frame: Frame, nodes: dict[Card, Node]) -> Box:
+    inner = _arranged(frame, nodes)
     whole = Arrangement(near=inner.near, far=inner.far)
     lead = 16 if _begins(inner) else 0
     if lead:
@@ -212,9 +214,9 @@ def _box(frame: Frame, around: Frame, nodes: dict[Card, Node]) -> Box:
     whole.add(inner, lead, 0)
     whole.length = lead + inner.length + 10
     whole.lines.append(Line([(lead + inner.length, 0), (whole.length + ROOM / 2, 0)]))
-    title = relative(frame.name, around)
+    title = frame.name
     if frame.count > 1:
-        title += f" – {relative(frame.last, around).rpartition('.')[2]}"
+        title += f" – {frame.last.rpartition('.')[2]}"
     return Box(frame, title, f"{frame.count} × {frame.kind}" if frame.count > 1 else frame.kind, whole)
 
 
@@ -298,9 +300,11 @@ def _card(one: Node, x: float, y: float) -> list[str]:
         body.append(element("rect", x=left, y=y, width=width, height=one.head, rx=5, class_=card.category))
         if one.tall:
             name = shortened(one.title, NAME, room, bold=True)
-            body += [text(left + PAD, y + 14, name, "n"), text(left + PAD, y + 27, _cut(one.kind, room), "k")]
+            body.append(text(left + PAD, y + 14, name, "n"))
+            body += [text(left + PAD, y + 27, _cut(one.kind, room), "k")] if one.kind else []
         else:
-            body += [text(left + PAD, y + 14, one.title, "n"), text(right, y + 14, one.kind, "k", "e")]
+            body.append(text(left + PAD, y + 14, one.title, "n"))
+            body += [text(right, y + 14, one.kind, "k", "e")] if one.kind else []
         base = y + one.head - 7
         body.append(text(left + PAD, base, one.shape, "s"))
         if one.params:

@@ -9,6 +9,7 @@ connections beside it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 Edges = set[tuple[int, int]]
@@ -159,16 +160,18 @@ def _branches(
     circle = sink is not None and sink.circle
     length = max(one.length for one in made)
     centres = [0.0]
-    for one, after in zip(made, made[1:], strict=False):
+    for one, after in pairwise(made):
         centres.append(centres[-1] + one.far + gaps.across + after.near)
     shift = 0.0 if circle else -centres[-1] / 2
     fork = gaps.fork
-    whole = Arrangement(length + 2 * fork)
+    whole = Arrangement(length + fork + (6 if circle else fork))
     level = fork / 2  # where the lines part and meet
     for index, (one, centre) in enumerate(zip(made, centres, strict=True)):
         across = centre + shift
         along = fork + (0 if circle and index == 0 else (length - one.length) / 2)
-        start = [(0.0, 0.0), (along, 0.0)] if across == 0 else [(0.0, 0.0), (level, 0.0), (level, across), (along, across)]
+        start = (
+            [(0.0, 0.0), (along, 0.0)] if across == 0 else [(0.0, 0.0), (level, 0.0), (level, across), (along, across)]
+        )
         whole.lines.append(Line(start, arrow=_starts_with_part(one)))
         whole.add(one, along, across)
         end = along + one.length

@@ -11,6 +11,15 @@ from cnnzoo.drawing.flow import Call, Layer, Shape
 ENTRY = -1
 """Where what a frame is given comes from, in its edges; the number of its parts is where its output goes."""
 
+
+def words(names: str) -> list[str]:
+    """Names that spaces separate."""
+    return names.split()
+
+
+LARGEST_BRANCH = 16
+"""Cards that a block beside others may have without a frame of its own."""
+
 _CATEGORIES = (  # the first one that has a function of the layer is the layer's
     ("conv", "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
     (
@@ -25,10 +34,11 @@ _CATEGORIES = (  # the first one that has a function of the layer is the layer's
     ),
     ("join", "cat concat stack"),
 )
-CATEGORY = {name: category for category, names in _CATEGORIES for name in names.split()}
-ARITHMETIC = set("add radd sub rsub mul rmul div truediv rtruediv pow maximum minimum where".split())
-RESHAPING = set("flatten view reshape permute transpose t movedim swapaxes unflatten ravel".split())
-REDUCING = set("mean sum amax amin norm".split())
+CATEGORY = {name: category for category, names in _CATEGORIES for name in words(names)}
+
+ARITHMETIC = frozenset(words("add radd sub rsub mul rmul div truediv rtruediv pow maximum minimum where"))
+RESHAPING = frozenset(words("flatten view reshape permute transpose t movedim swapaxes unflatten ravel"))
+REDUCING = frozenset(words("mean sum amax amin norm"))
 
 
 def category_of(layer: Layer) -> str:
@@ -87,6 +97,13 @@ class Card:
     def output_shape(self) -> Shape:
         return self.main.output_shape
 
+    @property
+    def joined(self) -> list[int]:
+        """The channels of what is concatenated into its output, if that is how it comes about."""
+        sources = self.main.inputs if self.main.functions[-1] in ("cat", "concat") else []
+        channels = [source.output_shape[0] for source in sources if source is not None and source.output_shape]
+        return channels if sum(channels) == self.output_shape[0] else []
+
     def every_layer(self) -> list[Layer]:
         return self.layers + self.followers
 
@@ -126,7 +143,7 @@ class Frame:
         return self.edges == {(i - 1, i) for i in range(len(self.items) + 1)}
 
 
-Item = Union[Card, Frame]
+Item = Card | Frame
 Closed = Callable[["Group", int], bool]
 
 
@@ -139,9 +156,7 @@ class Group:
 
     def every_layer(self) -> list[Layer]:
         return [
-            layer
-            for child in self.children
-            for layer in (child.every_layer() if isinstance(child, Group) else [child])
+            layer for child in self.children for layer in (child.every_layer() if isinstance(child, Group) else [child])
         ]
 
     def heavy(self) -> int:
@@ -164,25 +179,31 @@ def grouped(layers: Iterable[Layer]) -> Group:
     return root
 
 
-def assembled(root: Group, name: str, closed: Closed, *, volumes: bool) -> Frame:
+def assembled(layers: Sequence[Layer], name: str, closed: Closed, *, volumes: bool) -> Frame:
     """The whole model as a frame.
 
     Args:
-        root: of the tree of calls.
+        layers: of the model, in the order in which they ran.
         name: of the model.
         closed: whether a container, so many levels below the model, is drawn as one card.
         volumes: every open block is dissolved, so that maps alone remain.
     """
-    consumed: dict[Layer | None, list[Layer]] = {}
-    for layer in root.every_layer():
-        for source in layer.inputs:
-            consumed.setdefault(source, []).append(layer)
-    return _Assembly(consumed, closed, volumes).frame(root, name, type(None), 0)
+    root = grouped(layers)
+    if layers and closed(root, 0):
+        frame = Frame("", name, [Card(name, "block", list(layers), block=layers[0].parents[0].module)])
+        frame.edges = {(ENTRY, 0), (0, 1)}
+        return frame
+    return _Assembly(layers, closed, volumes).frame(root, "", type(None), 0)
 
 
 class _Assembly:
-    def __init__(self, consumed: dict[Layer | None, list[Layer]], closed: Closed, volumes: bool) -> None:
-        self.consumed, self.closed, self.volumes = consumed, closed, volumes
+    def __init__(self, layers: Sequence[Layer], closed: Closed, volumes: bool) -> None:
+        self.closed, self.volumes = closed, volumes
+        self.inputs = {layer: list(layer.inputs) for layer in layers}
+        self.consumed: dict[Layer | None, list[Layer]] = {}
+        for layer in layers:
+            for source in layer.inputs:
+                self.consumed.setdefault(source, []).append(layer)
 
     def item(self, child: Group | Layer, level: int) -> Item:
         if isinstance(child, Layer):
@@ -192,9 +213,7 @@ class _Assembly:
             return Card(child.call.name, "block", child.every_layer(), block=child.call.module)
         return self.frame(child, child.call.name, type(child.call.module), level, child.call.module)
 
-    def frame(
-        self, group: Group, name: str, kind: type, level: int, block: nn.Module | None = None
-    ) -> Frame:
+    def frame(self, group: Group, name: str, kind: type, level: int, block: nn.Module | None = None) -> Frame:
         frame = Frame(name, kind.__name__, [self.item(child, level + 1) for child in group.children], block=block)
         self.connect(frame)
         self.dissolve(frame)
@@ -208,7 +227,7 @@ class _Assembly:
         end = len(frame.items)
         frame.edges = set()
         for layer, index in owner.items():
-            for source in layer.inputs:
+            for source in self.inputs[layer]:
                 if owner.get(source, ENTRY) != index:
                     frame.edges.add((owner.get(source, ENTRY), index))
             users = self.consumed.get(layer)
@@ -216,7 +235,9 @@ class _Assembly:
                 frame.edges.add((index, end))
         # What is computed and then dropped goes nowhere; a block's output is what its last part gives.
         for index in range(end - 1):
-            if (index, end) in frame.edges and all(self.consumed.get(x) is None for x in frame.items[index].every_layer()):
+            if (index, end) in frame.edges and all(
+                self.consumed.get(x) is None for x in frame.items[index].every_layer()
+            ):
                 frame.edges.discard((index, end))
 
     def dissolve(self, frame: Frame) -> None:
@@ -235,10 +256,11 @@ class _Assembly:
     def _dissolves(self, frame: Frame, index: int, item: Frame) -> bool:
         if self.volumes or len(item.items) == 1:
             return True
-        if not item.is_chain() or any(isinstance(part, Frame) for part in item.items):
+        if any(isinstance(part, Frame) for part in item.items):
             return False
-        beside = any(i < index < j for i, j in frame.edges)
-        return beside or len(item.items) <= 2
+        if any(i < index < j for i, j in frame.edges):  # a branch is seen to be one
+            return len(item.items) <= LARGEST_BRANCH
+        return item.is_chain() and len(item.items) <= 2
 
     def attach(self, frame: Frame) -> None:
         """Put a layer that only follows another one on its card."""
@@ -281,7 +303,8 @@ class _Assembly:
         output = before.every_layer()[-1]
         users = [user for layer in gone for user in self.consumed.get(layer, ()) if user not in gone]
         for user in users:
-            user.inputs = list(dict.fromkeys(output if source in gone else source for source in user.inputs))
+            sources = (output if source in gone else source for source in self.inputs[user])
+            self.inputs[user] = list(dict.fromkeys(sources))
         if users:
             self.consumed[output] = users
         else:
@@ -290,7 +313,7 @@ class _Assembly:
     def _alike(self, first: Item, second: Item) -> bool:
         if not self.volumes or isinstance(first, Frame) or isinstance(second, Frame):
             return first.signature() == second.signature()
-        shared = ("category", "kind", "output_shape")
+        shared = ("category", "kind", "output_shape", "joined")
         own = first.category in ("conv", "block") and detail(first.main.module) == detail(second.main.module)
         return own and all(getattr(first, name) == getattr(second, name) for name in shared)
 

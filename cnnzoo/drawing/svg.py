@@ -22,7 +22,8 @@ _BOLD_WIDTHS = (
     "478 712 652 924 645 652 582 712 365 712 838"
 )
 WIDTHS = {
-    bold: {chr(32 + i): int(width) for i, width in enumerate(widths.split())} | {"×": 838, "–": 500, "…": 1000}
+    bold: {chr(32 + i): int(width) for i, width in enumerate(widths.split())}
+    | {"×": 838, "–": 500, "…": 1000, "·": 380, "\N{NO-BREAK SPACE}": 348}
     for bold, widths in ((False, _WIDTHS), (True, _BOLD_WIDTHS))
 }
 
@@ -40,6 +41,21 @@ def shortened(text: str, size: float, room: float, *, bold: bool = False) -> str
     while text and text_width("…" + text, size, bold=bold) > room:
         text = text[1:]
     return "…" + text
+
+
+def wrapped(text: str, room: float, size: float) -> list[str]:
+    """The text in lines that fit, broken between words; a word that is too long is broken itself."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and text_width(f"{lines[-1]} {word}", size) <= room:
+            lines[-1] += f" {word}"
+            continue
+        while text_width(word, size) > room * 1.3:
+            cut = next(i for i in range(1, len(word) + 1) if text_width(word[: i + 1], size) > room * 1.3)
+            lines.append(word[:cut])
+            word = word[cut:]
+        lines.append(word)
+    return lines
 
 
 def number(value: float) -> str:
@@ -162,10 +178,12 @@ def _coloured(scope: str, theme: str) -> str:
         ".ray": f"stroke:{page['line']}",
         ".head": f"fill:{page['line']}",
         ".frame": f"fill:{page['frame']};stroke:{_EDGE[theme]}",
+        ".window": f"fill:{page['ink']};fill-opacity:.12;stroke:{page['ink']};stroke-width:.8",
         ".plus": f"fill:{page['ground']};stroke:{page['line']};stroke-width:1.3",
     }
     for category, (face, top, side, edge) in _FACES[theme].items():
         styles[f".{category}"] = f"fill:{face};stroke:{edge};stroke-width:.8"
         styles[f".{category}-top"] = f"fill:{top};stroke:{edge};stroke-width:.8"
         styles[f".{category}-side"] = f"fill:{side};stroke:{edge};stroke-width:.8"
+        styles[f".{category}-cut"] = f"fill:none;stroke:{edge};stroke-width:.8"
     return "".join(f"{scope} {name}{{{style}}}" for name, style in styles.items())

@@ -387,9 +387,7 @@ def _input_channels(model: nn.Module) -> int | None:
     return None if first is None else first.in_channels
 
 
-def _picture(
-    model: nn.Module, input_shape: Sequence[int], run: Trace, probe: type[ShapeProbe] = ShapeProbe
-) -> Any:
+def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace, probe: type[ShapeProbe] = ShapeProbe) -> Any:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     return probe.image((1, *input_shape), run, dtype)
 
