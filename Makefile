@@ -34,7 +34,7 @@ stubs: .venv/installed
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,bench,captcha,plot,onnx,openvino]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,bench,captcha,plot,draw,onnx,openvino]"
 	touch $@
 
 clean:

@@ -13,14 +13,14 @@ from cnnzoo.drawing.parts import Card, Closed, Frame, Group, assembled, grouped
 from cnnzoo.drawing.svg import THEMES, element, number, rules, safe, text, text_width
 from cnnzoo.drawing.volumes import volumes
 from cnnzoo.errors import OptionError
-from cnnzoo.registry import find
+from cnnzoo.registry import Config, find
 from cnnzoo.shapes.receptive import nominal_shape
 from cnnzoo.support.files import replacing
 from cnnzoo.zoo import construct_named
 
 STYLES = ("volumes", "graph")
 FORMATS = (".svg", ".png", ".pdf")
-MOST_CARDS = 100
+MOST_CARDS = 120
 """Cards in a graph before blocks are closed, where no depth is asked for."""
 WIDEST = 1000
 SMALL_NETWORK = 14
@@ -154,14 +154,15 @@ def draw(
 
 def _title(model: nn.Module) -> str:
     config = getattr(model, "config", None)
-    name = getattr(config, "name", None)
-    return type(model).__name__ if name is None else name + (" (classic)" if config.classic else "")
+    if not isinstance(config, Config):
+        return type(model).__name__
+    return config.name + (" (classic)" if config.classic else "")
 
 
 def _own_shape(model: nn.Module) -> tuple[int, ...] | None:
     """What a registered block is made for: it has no `input_shape` of its own."""
     config = getattr(model, "config", None)
-    if getattr(model, "input_shape", None) or getattr(config, "name", None) is None:
+    if getattr(model, "input_shape", None) or not isinstance(config, Config):
         return None
     channels, *size = find(config.name, "draw").input_shape
     return (config.options.get("in_channels", channels), *size)
@@ -191,7 +192,7 @@ def _legible_graph(
     layers: Sequence[Layer], title: str, shape: tuple[int, ...], depth: int | None
 ) -> tuple[str, float, float]:
     """The graph with all of its blocks open, or with so many closed that it can be read."""
-    deepest = max(len(layer.parents) for layer in layers)
+    deepest = max(1, *(len(layer.parents) for layer in layers))
     for level in (deepest, *range(deepest - 1, 0, -1)) if depth is None else (depth,):
         frame = assembled(layers, title, _opened_to(level), volumes=False)
         if depth is None and level > 1 and _cards(frame) > MOST_CARDS:
@@ -222,7 +223,6 @@ def _document(title: str, facts: str, content: str, width: float, height: float,
     )
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="cnnzoo-{theme}" role="img" width="{number(size[0])}" '
-        f'height="{number(size[1])}" viewBox="0 0 {number(size[0])} {number(size[1])}" '
-        f'style="max-width:100%;height:auto">{body}</svg>'
+        f'height="{number(size[1])}" viewBox="0 0 {number(size[0])} {number(size[1])}">{body}</svg>'
     )
     return Drawing(title, svg, *size)

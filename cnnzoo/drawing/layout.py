@@ -26,10 +26,17 @@ class Part(Protocol):
         circle: whether it is a small circle, which a connection may reach from its far side.
     """
 
-    length: float
-    near: float
-    far: float
-    circle: bool
+    @property
+    def length(self) -> float: ...
+
+    @property
+    def near(self) -> float: ...
+
+    @property
+    def far(self) -> float: ...
+
+    @property
+    def circle(self) -> bool: ...
 
 
 @dataclass

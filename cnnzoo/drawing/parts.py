@@ -189,7 +189,7 @@ def assembled(layers: Sequence[Layer], name: str, closed: Closed, *, volumes: bo
         volumes: every open block is dissolved, so that maps alone remain.
     """
     root = grouped(layers)
-    if layers and closed(root, 0):
+    if closed(root, 0) and layers[0].parents:
         frame = Frame("", name, [Card(name, "block", list(layers), block=layers[0].parents[0].module)])
         frame.edges = {(ENTRY, 0), (0, 1)}
         return frame
@@ -223,10 +223,13 @@ class _Assembly:
 
     def connect(self, frame: Frame) -> None:
         """Its edges, from those between layers."""
-        owner = {layer: index for index, item in enumerate(frame.items) for layer in item.every_layer()}
+        owner: dict[Layer | None, int] = {
+            layer: index for index, item in enumerate(frame.items) for layer in item.every_layer()
+        }
         end = len(frame.items)
         frame.edges = set()
         for layer, index in owner.items():
+            assert layer is not None
             for source in self.inputs[layer]:
                 if owner.get(source, ENTRY) != index:
                     frame.edges.add((owner.get(source, ENTRY), index))

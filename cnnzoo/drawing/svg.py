@@ -35,7 +35,9 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def shortened(text: str, size: float, room: float, *, bold: bool = False) -> str:
-    """The text, or its end behind an ellipsis where it does not fit: the end of a layer's name tells it apart."""
+    """The end of a layer's name that fits, which tells it apart: whole parts if possible, else behind an ellipsis."""
+    while text_width(text, size, bold=bold) > room and "." in text and not text.rpartition(".")[2].isdigit():
+        text = text.partition(".")[2]
     if text_width(text, size, bold=bold) <= room:
         return text
     while text and text_width("…" + text, size, bold=bold) > room:
@@ -162,6 +164,7 @@ def rules(theme: str) -> str:
         ".ray": "fill:none;stroke-width:.8;stroke-dasharray:3 2",
     }
     sheet = "".join(f"{scope} {name}{{{style}}}" if name else f"{scope}{{{style}}}" for name, style in fixed.items())
+    sheet += f"@media all{{{scope}{{max-width:100%;height:auto}}}}"  # a query, as converters read sizes from rules
     sheet += _coloured(scope, "dark" if theme == "dark" else "light")
     if theme == "auto":
         sheet += f"@media (prefers-color-scheme:dark){{{_coloured(scope, 'dark')}}}"
