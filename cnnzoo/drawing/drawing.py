@@ -92,9 +92,10 @@ class Drawing:
                 f"save: {form} needs cairosvg, which is not installed or finds no cairo: "
                 'pip install "cnnzoo[draw]", or save as .svg'
             ) from None
-        if form == ".png":
-            return cairosvg.svg2png(self.svg.encode(), scale=2)
-        return cairosvg.svg2pdf(self.svg.encode())
+        convert = cairosvg.svg2png if form == ".png" else cairosvg.svg2pdf
+        content = convert(self.svg.encode(), scale=2 if form == ".png" else 1)
+        assert content is not None, "it returns None only where it writes to a file"
+        return content
 
 
 def draw(
