@@ -540,3 +540,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     bad = CliRunner().invoke(main, ["draw", "lenet5", "--out", str(tmp_path / "a.txt")])
     assert bad.exit_code == 2
     assert "Error: save:" in bad.stderr
+
+
+def test_the_drawing_of_the_readme_is_todays() -> None:
+    shown = Path(__file__).parent.parent / "docs" / "assets" / "drawings" / "lenet5.svg"
+    assert shown.read_text("utf-8") == cnnzoo.draw(build("lenet5", classic=True)).svg, "run `make drawings`"
