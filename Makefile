@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint types docs stubs clean
+.PHONY: demo test test-all lint types docs stubs drawings clean
 
 demo: .venv/installed
 	$(BIN)/cnnzoo demo
@@ -34,8 +34,12 @@ stubs: .venv/installed
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,bench,captcha,plot,onnx,openvino]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,bench,captcha,plot,draw,onnx,openvino]"
 	touch $@
+
+# The drawing that the README shows.
+drawings: .venv/installed
+	$(BIN)/python -m cnnzoo draw lenet5 --classic --out docs/assets/drawings/lenet5.svg
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .ruff_cache .hypothesis

@@ -32,6 +32,8 @@ from cnnzoo.deploy.merge import merge_branches as merge_branches
 from cnnzoo.deploy.optimize import Optimized as Optimized
 from cnnzoo.deploy.optimize import optimize as optimize
 from cnnzoo.deploy.timing import OptimizationReport as OptimizationReport
+from cnnzoo.drawing.drawing import Drawing as Drawing
+from cnnzoo.drawing.drawing import draw as draw
 from cnnzoo.errors import CheckpointError as CheckpointError
 from cnnzoo.errors import CnnzooError as CnnzooError
 from cnnzoo.errors import DataError as DataError

@@ -70,6 +70,7 @@ def on_page_markdown(markdown, page, config, files):
     for comment, written in TABLE_OF.items():
         if comment in markdown:
             markdown = markdown.replace(comment, written())
+    markdown = re.sub(r"<!-- drawing: (.+?) -->", lambda found: drawn(found[1]), markdown)
     for path in re.findall(r"^::: cnnzoo\.([\w.]+)", markdown, re.MULTILINE):
         documented.add(path.rpartition(".")[2])
     return markdown
@@ -370,6 +371,18 @@ def argument(name: str, option: str) -> str:
         return argument(referred[1], option)
     log.warning("%s: the documentation does not say what %s= does", name, option)
     return ""
+
+
+def drawn(arguments: str) -> str:
+    """What `cnnzoo draw` makes of these arguments, once for each palette of the site."""
+    name, *options = arguments.split()
+    style = options[options.index("--style") + 1] if "--style" in options else "volumes"
+    model = build(cnnzoo.spec(name), classic="--classic" in options)
+    shown = (
+        f'<div class="drawing-{theme}">{cnnzoo.draw(model, style=style, theme=theme).svg}</div>'  # type: ignore[arg-type]
+        for theme in ("light", "dark")
+    )
+    return "\n\n".join(shown)
 
 
 def layouts_table() -> str:

@@ -28,7 +28,7 @@ LAYERS = [
     ["checkpoints"],
     ["deploy"],
     ["verification", "zoo"],
-    ["training", "classification", "extraction.tables"],
+    ["training", "classification", "extraction.tables", "drawing"],
     ["play", "_stubs"],
     ["_public", "cli", "__main__"],
 ]

@@ -6,6 +6,7 @@ import click
 
 from cnnzoo import __version__
 from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
+from cnnzoo.cli.drawing import draw
 from cnnzoo.cli.inference import demo, features, predict
 from cnnzoo.cli.messages import one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
@@ -41,6 +42,7 @@ for command in (
     show,
     shapes,
     verify,
+    draw,
     predict,
     features,
     demo,

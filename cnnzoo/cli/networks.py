@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, json_option, set_option, settings_of
+from cnnzoo.cli.options import classic_option, json_option, set_option, settings_of, shape_of
 from cnnzoo.cli.output import console, print_json, print_table
-from cnnzoo.errors import OptionError
 
 
 @click.command("list")
@@ -87,7 +86,7 @@ def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[st
 
     model = _create(name, classic, settings)
     own = getattr(model, "input_shape", None) or cnnzoo.spec(name).input_shape  # a block has no shape of its own
-    summary = cnnzoo.summary(model, _shape(input_shape) if input_shape else own)
+    summary = cnnzoo.summary(model, shape_of(input_shape) if input_shape else own)
     if as_json:
         print_json(asdict(summary))
     else:
@@ -143,10 +142,3 @@ def _create(name: str, classic: bool, settings: Iterable[str]) -> Any:
     options: dict[str, Any] = {"classic": True} if classic else {}
     options |= settings_of(settings)
     return cnnzoo.create(cnnzoo.spec(name).name, device="meta", **options)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = text.lower().split("x")
-    if not all(size.isdigit() and int(size) for size in sizes):
-        raise OptionError(f"--input {text}: expected sizes joined by x, such as 3x224x224")
-    return tuple(int(size) for size in sizes)

@@ -35,3 +35,11 @@ def settings_of(given: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             settings[key] = value
     return settings
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """What `--input` was given: sizes joined by x."""
+    sizes = text.lower().split("x")
+    if not all(size.isdigit() and int(size) for size in sizes):
+        raise OptionError(f"--input {text}: expected sizes joined by x, such as 3x224x224")
+    return tuple(int(size) for size in sizes)

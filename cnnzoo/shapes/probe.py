@@ -48,9 +48,14 @@ class LayerShape:
 
 
 class Trace:
-    """One pass through a model: the layers entered, and the multiply-accumulates so far."""
+    """One pass through a model: the layers entered, and the multiply-accumulates so far.
 
-    def __init__(self) -> None:
+    Args:
+        operation: what asked for the pass, for messages.
+    """
+
+    def __init__(self, operation: str = "infer_shapes") -> None:
+        self.operation = operation
         self.macs = 0
         self.stack: list[tuple[nn.Module, int]] = []
         self.calls: list[tuple[nn.Module, ShapeProbe, ShapeProbe, int]] = []
@@ -65,6 +70,11 @@ class ShapeProbe:
         self.shape = torch.Size(shape)
         self.field, self.trace, self.dtype = field, trace, dtype
         self.origin: tuple[int, ...] | None = None  # the map that was flattened into this, for messages
+
+    @classmethod
+    def image(cls, shape: tuple[int, ...], trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
+        """What the model is given: each pixel sees itself."""
+        return cls(shape, pixel(max(len(shape) - 2, 1)), trace, dtype)
 
     def like(self, shape: tuple[int, ...], field: ReceptiveField) -> "ShapeProbe":
         """Another shape in the same pass."""
@@ -108,7 +118,9 @@ class ShapeProbe:
 
     def item(self, *index: Any) -> Any:
         """Refuse: a probe has no values."""
-        raise OptionError("infer_shapes: the model branches on the values of a tensor; shapes alone cannot follow it")
+        raise OptionError(
+            f"{self.trace.operation}: the model branches on the values of a tensor; shapes alone cannot follow it"
+        )
 
     __bool__ = __float__ = __int__ = __index__ = tolist = numpy = item
     __hash__ = object.__hash__
@@ -196,9 +208,12 @@ def trace(
     input_shape: Sequence[int],
     operation: str = "infer_shapes",
     only: Callable[[nn.Module], bool] | None = None,
+    *,
+    run: Trace | None = None,
+    probe: type[ShapeProbe] = ShapeProbe,
 ) -> list[LayerShape]:
     """Every module that ran (or `only` some), containers included, in the order in which they finished."""
-    run = Trace()
+    run = run or Trace(operation)
     names = {module: name for name, module in model.named_modules()}
     thread = threading.get_ident()  # the hooks see the modules of every thread
 
@@ -227,7 +242,7 @@ def trace(
     )
     try:
         with _unchanged(model):
-            model(_picture(model, input_shape, run))
+            model(_picture(model, input_shape, run, probe))
     except ShapeError as error:
         raise _located(model, names, input_shape, operation, run, error) from None
     finally:
@@ -372,9 +387,9 @@ def _input_channels(model: nn.Module) -> int | None:
     return None if first is None else first.in_channels
 
 
-def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace) -> Any:
+def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace, probe: type[ShapeProbe] = ShapeProbe) -> Any:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    return ShapeProbe((1, *input_shape), pixel(max(len(input_shape) - 1, 1)), run, dtype)
+    return probe.image((1, *input_shape), run, dtype)
 
 
 def _located(
