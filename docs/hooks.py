@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,8 @@ log = logging.getLogger("mkdocs.hooks.cnnzoo")
 FOLDERS: dict[Kind, str] = {"model": "models", "block": "blocks"}
 """Where the pages of networks and blocks are."""
 
+DOCS = Path(__file__).parent
+
 documented: set[str] = set()
 """The public names that a page has a `:::` line for."""
 
@@ -46,6 +49,8 @@ def on_config(config):
                 entry[title] = entry[title][:1] + [
                     {family: [{name: page_of(name)} for name in names]} for family, names in families(kind).items()
                 ]
+            if isinstance(entry, dict) and "Decisions" in entry:
+                entry["Decisions"] = entry["Decisions"][:1] + [{title: path} for path, title, _ in decisions()]
     documented.clear()
     return config
 
@@ -419,11 +424,27 @@ def initialization_table() -> str:
     return table(("scheme", "what it does", "source"), rows, "lll")
 
 
+def decisions() -> list[tuple[str, str, str]]:
+    """Path, title and date of each record of a decision, in their order."""
+    found = []
+    for path in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        title, date = path.read_text("utf-8").split("\n\n")[:2]
+        found.append((f"decisions/{path.name}", title.removeprefix("# "), date))
+    return found
+
+
+def decisions_table() -> str:
+    """The records of decisions."""
+    rows = [(date, f"[{title}](../{path})") for path, title, date in decisions()]
+    return table(("date", "decision"), rows, "ll")
+
+
 TABLE_OF: dict[str, Callable[[], str]] = {
     "<!-- initialization schemes -->": initialization_table,
     "<!-- classic variants -->": classic_table,
     "<!-- layouts -->": layouts_table,
     "<!-- published weights -->": weights_table,
+    "<!-- decisions -->": decisions_table,
 }
 """What is written in place of a comment on a page."""
 

@@ -25,10 +25,12 @@ class Variant:
     def options(self) -> dict:
         return {"classic": True} if self.classic else {}
 
-    def build(self, **options) -> nn.Module:
-        return cnnzoo.create(cnnzoo.spec(self.name).name, **self.options, **options)
+    def build(self, **options) -> cnnzoo.CNN:
+        model = cnnzoo.create(cnnzoo.spec(self.name).name, **self.options, **options)
+        assert isinstance(model, cnnzoo.CNN)
+        return model
 
-    def settled(self, **options) -> nn.Module:
+    def settled(self, **options) -> cnnzoo.CNN:
         """In evaluation mode, its batch normalisation knowing pictures: without, hundreds of blocks overflow."""
         model = self.build(seed=0, **options)
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -55,6 +57,7 @@ class Variant:
     def small(self) -> int | None:
         """The side of the smallest pictures worth testing with, or None where the network takes one size only."""
         model = self.build(device="meta")
+        assert model.input_shape
         channels, height, width = model.input_shape
         for part in (4, 3, 2) if height == width else ():
             try:
@@ -64,8 +67,9 @@ class Variant:
             return height // part
         return None
 
-    def images(self, model: nn.Module, n: int = 2, *, nominal: bool = False) -> torch.Tensor:
+    def images(self, model: cnnzoo.CNN, n: int = 2, *, nominal: bool = False) -> torch.Tensor:
         """Random pictures, of the size the network is made for or of the smallest worth testing with."""
+        assert model.input_shape
         channels, *size = model.input_shape
         if self.small and not nominal:
             size = [self.small, self.small]

@@ -93,6 +93,7 @@ def test_a_program_that_ends_does_not_wait_for_pictures(monkeypatch: pytest.Monk
     drawn = DrawnCaptchas(Captcha(**SMALL), "train", processes=1)
     fresh = FreshCaptchas(500, drawn)
     fresh.begin(1, range(500))
+    assert fresh.begun
     started, (_, begun) = time.monotonic(), fresh.begun
     fresh.stop()
     with pytest.raises(CancelledError):

@@ -101,6 +101,7 @@ def read(path: Path) -> Table:
     head, _, body = path.read_text("utf-8").partition("\n\n")
     (_, name, *options), (_, input) = (re.split(" {2,}", line) for line in head.split("\n") if line[0] != "#")
     parts: dict[str, Part] = {}
+    part: Part | None = None
     for line in body.splitlines():
         label, operation, output, *counts = re.split(" {2,}", line.strip())
         params, macs = (*map(number, counts), 0, 0)[:2]
@@ -111,6 +112,7 @@ def read(path: Path) -> Table:
             part = Part(row._replace(operation=residual), rows)
             parts |= dict.fromkeys(names(label), part)
         else:
+            assert part, f"{path.name} begins with a row of a block"
             part.branches.setdefault(label, []).append(row)
     return Table(name, keywords(" ".join(options)), dimensions(input), parts)
 
