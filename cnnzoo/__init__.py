@@ -30,5 +30,9 @@ else:  # the names are imported on first use: `cnnzoo --help` need not wait for 
 
 def __dir__() -> list[str]:
     public = vars(importlib.import_module("cnnzoo._public"))
-    modules = {name for name, value in public.items() if isinstance(value, ModuleType)} - {"initialization", "nn"}
+    modules = {name for name, value in public.items() if isinstance(value, ModuleType)} - {
+        "initialization",
+        "nn",
+        "shapes",
+    }
     return sorted({name for name in public if not name.startswith("_")} - modules | {"__version__"})

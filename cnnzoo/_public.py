@@ -2,6 +2,7 @@
 
 from cnnzoo import initialization as initialization
 from cnnzoo import nn as nn
+from cnnzoo import shapes as shapes
 from cnnzoo.anatomy import freeze as freeze
 from cnnzoo.anatomy import layers as layers
 from cnnzoo.anatomy import parameter_groups as parameter_groups
@@ -42,15 +43,15 @@ from cnnzoo.registry import Paper as Paper
 from cnnzoo.registry import list_models as list_models
 from cnnzoo.registry import register as register
 from cnnzoo.registry import spec as spec
-from cnnzoo.shapes.field import ReceptiveField as ReceptiveField
 from cnnzoo.shapes.formula import output_size as output_size
-from cnnzoo.shapes.probe import LayerShape as LayerShape
 from cnnzoo.shapes.probe import ProbeWarning as ProbeWarning
-from cnnzoo.shapes.probe import infer_shapes as infer_shapes
-from cnnzoo.shapes.probe import min_input_size as min_input_size
-from cnnzoo.shapes.receptive import receptive_field as receptive_field
+from cnnzoo.shapes.receptive_field import ReceptiveField as ReceptiveField
 from cnnzoo.shapes.summary import Summary as Summary
 from cnnzoo.shapes.summary import summary as summary
+from cnnzoo.shapes.trace import LayerShape as LayerShape
+from cnnzoo.shapes.trace import infer_shapes as infer_shapes
+from cnnzoo.shapes.trace import min_input_size as min_input_size
+from cnnzoo.shapes.trace import receptive_field as receptive_field
 from cnnzoo.training.sdlm import SDLM as SDLM
 from cnnzoo.verification import Verification as Verification
 from cnnzoo.verification import verify as verify

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.initialization import Scheme, initialize
-from cnnzoo.shapes.probe import check
+from cnnzoo.shapes.trace import check
 
 if TYPE_CHECKING:
     from cnnzoo.registry import Config

@@ -1,48 +1,16 @@
-"""What each operation does to shapes: `RULES` maps torch's functions to rules with the same signature.
-
-A rule gets probes where the function gets tensors, and answers with probes. It raises `ShapeError` with the clause that
-follows the layer's name in the message.
-"""
+"""What each of torch's operations does to shapes."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from cnnzoo.errors import ShapeError
-from cnnzoo.shapes.field import ReceptiveField, union, whole, windowed
 from cnnzoo.shapes.formula import formula, output_size, windows
-
-if TYPE_CHECKING:
-    from cnnzoo.shapes.probe import ShapeProbe
-
-RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
-SELECTING: set[Callable[..., Any]] = set()
-"""Functions that choose or rearrange values: torch's own meta kernels know their shapes."""
-MIXING: set[Callable[..., Any]] = set()
-"""Functions that combine values, likewise, where no weights take part."""
-
-
-def rule(*functions: Callable[..., Any]):
-    def decorate(answer: Callable[..., Any]) -> Callable[..., Any]:
-        for function in functions:
-            RULES[function] = answer
-        return answer
-
-    return decorate
-
-
-def named(names: str) -> set[Callable[..., Any]]:
-    """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, or as methods."""
-    owners = (torch, F, torch.Tensor)
-    return {getattr(owner, name) for name in names.split() for owner in owners if hasattr(owner, name)}
-
-
-def shown(shape: Sequence[int]) -> str:
-    """A shape as papers print it, without the batch: 64x56x56."""
-    return "x".join(map(str, shape[1:])) or "a number"
+from cnnzoo.shapes.probe import MIXING, SELECTING, ShapeProbe, named, rule, shown
+from cnnzoo.shapes.receptive_field import ReceptiveField, union, whole, windowed
 
 
 def _spread(value: Any, axes: int) -> tuple[int, ...]:
@@ -53,8 +21,8 @@ def _spread(value: Any, axes: int) -> tuple[int, ...]:
 
 
 def _slide(
-    x: "ShapeProbe", channels: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False
-) -> "ShapeProbe":
+    x: ShapeProbe, channels: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False
+) -> ShapeProbe:
     """A window that slides over the map: convolutions and poolings alike."""
     spatial = tuple(x.shape[2:])
     axes = len(spatial)
@@ -76,12 +44,12 @@ def _slide(
     return x.like((x.shape[0], channels, *size), _seen(x, kernel, stride, padding, dilation))
 
 
-def _seen(x: "ShapeProbe", *window: Sequence[int]) -> ReceptiveField:
+def _seen(x: ShapeProbe, *window: Sequence[int]) -> ReceptiveField:
     """The field behind a window; a map with other axes than the picture has mixed all pixels already."""
     return windowed(x.field, *window) if len(window[0]) == len(x.field.size) else x.field
 
 
-def _channels(x: "ShapeProbe", expected: int) -> None:
+def _channels(x: ShapeProbe, expected: int) -> None:
     if x.shape[1] != expected:
         raise ShapeError(f"takes {expected} input channel(s), got {x.shape[1]} ({shown(x.shape)})")
 
@@ -173,7 +141,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     return _normalised(x, None if weight is None else len(weight))
 
 
-def _normalised(x: "ShapeProbe", channels: int | None) -> "ShapeProbe":
+def _normalised(x: ShapeProbe, channels: int | None) -> ShapeProbe:
     if channels is not None and x.shape[1] != channels:
         raise ShapeError(f"normalises {channels} channels, got {x.shape[1]} ({shown(x.shape)})")
     return x

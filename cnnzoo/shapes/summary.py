@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
-from cnnzoo.shapes.receptive import nominal_shape
+from cnnzoo.registry import Config, resolve
+from cnnzoo.shapes.trace import LayerShape, is_leaf, nominal_shape, trace
 from cnnzoo.support.text import as_text, html_table, rich_table
 
 if TYPE_CHECKING:
@@ -70,23 +70,32 @@ class Summary:
         return html_table(COLUMNS, self.rows(), f"{self.heading}: {self.total}")
 
 
-def summary(model: nn.Module, input_shape: Sequence[int] | None = None) -> Summary:
-    """The layer table of a network.
+def summary(model: nn.Module | str, input_shape: Sequence[int] | None = None, **options: Any) -> Summary:
+    """Show every layer of a network: output shape, parameters, multiply-adds and receptive field.
 
     Args:
-        model: any network.
-        input_shape: (C, H, W) of a picture; by default what the network is made for.
+        model: a network, or the name of a registered one.
+        input_shape: (C, H, W) of an image; by default what the network is made for.
+        **options: arguments of a registered network's constructor, such as `classic=True`.
 
     Raises:
         ShapeError: a layer cannot take what reaches it.
         OptionError: no input shape was given, and the network does not say one.
+        UnknownNameError: no network is registered under that name.
+
+    Example:
+        >>> import cnnzoo
+        >>> cnnzoo.summary("resnet18").total
+        '11,689,512 parameters, 1,814,073,344 multiply-adds'
     """
+    model = resolve(model, options, "summary")
     shape = tuple(nominal_shape(model, input_shape, "summary"))
     calls = trace(model, shape, "summary")
     modules = dict(model.named_modules())
     config = getattr(model, "config", None)
+    named = isinstance(config, Config)
     return Summary(
-        title=type(model).__name__ if config is None else config.name + (" (classic)" if config.classic else ""),
+        title=config.name + (" (classic)" if config.classic else "") if named else type(model).__name__,
         input_shape=shape,
         layers=tuple(call for call in calls if is_leaf(modules[call.name])),
         params=sum(p.numel() for p in model.parameters()),
