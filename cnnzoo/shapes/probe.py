@@ -7,24 +7,33 @@ tensor is made, no kernel runs, and the model may live on the meta device.
 and answers with probes. It raises `ShapeError` with the clause that follows the layer's name in the message.
 """
 
+import inspect
+import os
+import sys
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.overrides import TorchFunctionMode
 
 from cnnzoo.errors import OptionError, ShapeError
-from cnnzoo.shapes.receptive_field import ReceptiveField, union, whole
+from cnnzoo.shapes.receptive_field import NOTHING, Field, aligned, bound, image, union
+from cnnzoo.shapes.torch_private import tree_map, tree_map_only, without_torch_function, wrapper_tensor
+from cnnzoo.support.text import first_line
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
-SELECTING: set[Callable[..., Any]] = set()
-"""Functions that choose or rearrange values: torch's own meta kernels know their shapes."""
-MIXING: set[Callable[..., Any]] = set()
-"""Functions that combine values, likewise, where no weights take part."""
+WEIGHING: set[Callable[..., Any]] = set()
+"""Functions that multiply with weights: their rules count, whatever they are called on."""
+PRIMITIVES: dict[str, Callable[..., Any]] = {}
+"""Rules for torch's primitive operations (`aten::mm`), of which functions without a rule are made, by name."""
+POINTWISE: set[str] = set()
+"""Primitive operations that work unit by unit, where torch does not say so itself."""
 
 
 def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
@@ -53,7 +62,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     """
     if not functions or not all(map(callable, functions)):
         raise OptionError(
-            f"rule: got {functions}; name the operations, such as @rule(torch.cumsum, torch.Tensor.cumsum)"
+            f"rule: got {functions or 'no operation'}; name operations: @rule(torch.cumsum, torch.Tensor.cumsum)"
         )
 
     def decorate(answer: Rule) -> Rule:
@@ -64,9 +73,9 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
 
 
 def named(names: str) -> set[Callable[..., Any]]:
-    """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, or as methods."""
-    owners = (torch, F, torch.Tensor)
-    return {getattr(owner, name) for name in names.split() for owner in owners if hasattr(owner, name)}
+    """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, as methods or attributes."""
+    members = (getattr(owner, name, None) for name in names.split() for owner in (torch, F, Tensor))
+    return {m if callable(m) else m.__get__ for m in members if callable(m) or inspect.isdatadescriptor(m)}
 
 
 def shown(shape: Sequence[int]) -> str:
@@ -75,53 +84,118 @@ def shown(shape: Sequence[int]) -> str:
 
 
 class ProbeWarning(UserWarning):
-    """An operation that the probe has no rule for; it was answered by the meta device."""
+    """Something about a network that the probe does not count or know; its shapes are right."""
 
 
 class Trace:
-    """One pass through a model: the layers entered, and the multiply-accumulates so far."""
+    """One pass through a model: the modules entered, what they gave, and the multiply-adds so far.
 
-    def __init__(self) -> None:
+    Args:
+        operation: what asked for the pass, for messages.
+        device: where the model lives, or any other; nothing is allocated there.
+        quiet: whether warnings are held back.
+        warned: what was warned of already; new warnings are added.
+    """
+
+    def __init__(
+        self,
+        operation: str = "infer_shapes",
+        *,
+        device: torch.device | None = None,
+        quiet: bool = False,
+        warned: set[str] | None = None,
+    ) -> None:
+        self.operation, self.quiet = operation, quiet
+        self.device = torch.device("meta") if device is None else device
+        self.warned: set[str] = set() if warned is None else warned
         self.macs = 0
-        self.stack: list[tuple[nn.Module, int]] = []
-        self.calls: list[tuple[nn.Module, ShapeProbe, ShapeProbe, int]] = []
+        self.products = 0
+        self.weights: set[int] = set()  # the ids of parameters that were multiplied with
+        self.stack: list[Any] = []
+        self.steps: list[Any] = []  # how windows changed the size of the map, for messages
+        self.passed = 0  # how many modules were left
+        self.axes = 2  # of the image
+
+    def weigh(self, macs: int, *weights: Any) -> None:
+        """Count multiply-adds of weights."""
+        self.macs += macs
+        self.weights.update(map(id, weights))
+
+    def step(self, before: Sequence[int], after: Sequence[int], window: Any, ceil_mode: bool) -> None:
+        """Note how a window changed the size of a map."""
+        self.steps.append((self.stack[-1] if self.stack else None, before, after, window, ceil_mode))
+
+    def warn(self, message: str) -> None:
+        """Say something once."""
+        if message not in self.warned and not self.quiet:
+            self.warned.add(message)
+            warnings.warn(f"{self.operation}: {message}", ProbeWarning, stacklevel=_outside())
 
 
-class ShapeProbe:
-    """Stands for a tensor of `shape`, batch included, whose units see `field` of the picture."""
+class ShapeProbe(Tensor):
+    """Stands for a tensor of `shape`, batch included, whose units see `field` of the image.
 
-    __slots__ = ("dtype", "field", "origin", "shape", "trace")
+    It passes for a tensor, has no values and allocates nothing.
 
-    def __init__(self, shape: tuple[int, ...], field: ReceptiveField, trace: Trace, dtype: torch.dtype) -> None:
+    Args:
+        shape: its shape.
+        field: what its units see.
+        trace: the pass that it belongs to.
+        dtype: its type.
+
+    Attributes:
+        origin: the map that was flattened into this, for messages.
+        plain: whether it stands for a tensor that is no result of the network, such as a weight.
+    """
+
+    __slots__ = ("device", "dtype", "field", "origin", "plain", "shape", "trace")
+
+    def __new__(cls, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
+        return wrapper_tensor(cls, shape, dtype, trace.device)
+
+    def __init__(self, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> None:
         self.shape = torch.Size(shape)
-        self.field, self.trace, self.dtype = field, trace, dtype
-        self.origin: tuple[int, ...] | None = None  # the map that was flattened into this, for messages
+        self.device, self.dtype = trace.device, dtype
+        self.field, self.trace = field, trace
+        self.origin: tuple[int, ...] | None = None
+        self.plain = False
 
-    def like(self, shape: tuple[int, ...], field: ReceptiveField) -> "ShapeProbe":
+    @classmethod
+    def image(cls, shape: Sequence[int], trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
+        """What a model is given: each pixel sees itself."""
+        return cls(shape, image(image_axes(shape)), trace, dtype)
+
+    def like(self, shape: Sequence[int], field: Field, dtype: torch.dtype | None = None) -> "ShapeProbe":
         """Another shape in the same pass."""
-        return ShapeProbe(shape, field, self.trace, self.dtype)
+        return type(self)(shape, field, self.trace, dtype or self.dtype)
+
+    def blank(self, tensor: Tensor) -> "ShapeProbe":
+        """A probe in the place of a tensor that does not come from the image."""
+        probe = type(self)(tensor.shape, NOTHING, self.trace, tensor.dtype)
+        probe.plain = True
+        return probe
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         answer = RULES.get(func)
         if answer is None:
-            return _on_meta(func, args, kwargs or {})
-        if not kwargs:
-            return answer(*args)
-        first = (kwargs.pop("input"),) if "input" in (kwargs := dict(kwargs)) else ()
-        return answer(*first, *args, **kwargs)
+            return _native(func, args, kwargs or {})
+        if kwargs and "input" in kwargs:
+            kwargs = dict(kwargs)
+            args = (kwargs.pop("input"), *args)
+        if args and isinstance(args[0], Tensor) and not isinstance(args[0], ShapeProbe):
+            first = next(probes((args[1:], kwargs)), None)
+            if first is not None:
+                args = (first.blank(args[0]), *args[1:])
+        return answer(*args, **kwargs) if kwargs else answer(*args)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _dispatched(func, args, kwargs or {})
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("meta")
-
-    @property
-    def requires_grad(self) -> bool:
-        return False
 
     def dim(self) -> int:
         """The number of axes."""
@@ -134,90 +208,137 @@ class ShapeProbe:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """Values do not matter."""
-
-    def item(self, *index: Any) -> Any:
-        """Refuse: a probe has no values."""
-        raise OptionError("infer_shapes: the model branches on the values of a tensor; shapes alone cannot follow it")
-
-    __bool__ = __float__ = __int__ = __index__ = tolist = numpy = item
-    __hash__ = object.__hash__
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(Tensor, name)
-        if not callable(member):
-            return _on_meta(lambda tensor: getattr(tensor, name), (self,), {}, silent=True)
-        return lambda *args, **kwargs: self.__torch_function__(member, (), (self, *args), kwargs)
-
-    def __iter__(self):
-        return iter(self.unbind())
-
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"ShapeProbe({tuple(self.shape)})"
 
+    __str__ = __repr__
 
-def _operator(name: str) -> Callable[..., Any]:
-    member = getattr(Tensor, name)
-    return lambda self, *args: self.__torch_function__(member, (), (self, *args), {})
-
-
-_OPERATORS = """
-__add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __rpow__ __floordiv__
-__rfloordiv__ __matmul__ __rmatmul__ __neg__ __getitem__ __gt__ __lt__ __ge__ __le__ __eq__ __ne__
-"""
-for _name in _OPERATORS.split():
-    setattr(ShapeProbe, _name, _operator(_name))
+    def __format__(self, format_spec: str) -> str:
+        return repr(self)
 
 
-def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, silent: bool = False) -> Any:
-    """Answer an operation by running it on meta tensors, and say so once unless no weights can take part in it."""
-    probes: list[ShapeProbe] = []
+def image_axes(shape: Sequence[int]) -> range:
+    """Which axes of an input, batch included, are height and width: the last ones, or those before the channels."""
+    last = len(shape) - 1
+    if last == 3 and shape[3] in (1, 3, 4) and shape[1] > 4 and shape[2] > 4:
+        return range(1, 3)
+    return range(min(2, last), last + 1)
 
-    def tensor(value: Any) -> Any:
+
+def probes(value: Any) -> Iterator[ShapeProbe]:
+    """The probes in an argument or result."""
+    if isinstance(value, ShapeProbe):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from probes(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from probes(one)
+
+
+class Watch(TorchFunctionMode):
+    """Layers on weights alone, such as learned queries, are answered by rules too: they count."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        for kind in types:
+            if issubclass(kind, ShapeProbe):
+                return kind.__torch_function__(func, types, args, kwargs)
+        kwargs = kwargs or {}
+        if func in WEIGHING and any(map(is_weight, (*args, *kwargs.values()))):
+            key = "input" if "input" in kwargs else None
+            first = kwargs["input"] if key else args[0]
+            if isinstance(first, Tensor):
+                probe = ShapeProbe(first.shape, NOTHING, self.trace, first.dtype)
+                probe.plain = True
+                args, kwargs = (args, {**kwargs, key: probe}) if key else ((probe, *args[1:]), kwargs)
+                return ShapeProbe.__torch_function__(func, types, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value is a parameter, a view of one, or several."""
+    if isinstance(value, (tuple, list)):
+        return any(map(is_weight, value))
+    return isinstance(value, nn.Parameter) or (isinstance(value, Tensor) and isinstance(value._base, nn.Parameter))
+
+
+def _native(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    """Answer an operation without a rule by what torch makes of it: `__torch_dispatch__` sees its parts."""
+    try:
+        with without_torch_function():
+            return func(*args, **kwargs)
+    except (RuntimeError, IndexError) as error:
+        raise ShapeError(f"cannot run {_function_name(func)}: {first_line(error)}") from None
+
+
+def _dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Answer one of torch's primitive operations: its shapes by torch's own meta kernel, the rest by a rule if any."""
+    taken = list(probes((args, kwargs)))
+    first = taken[0]
+    name = func._schema.name.rpartition("::")[2]
+    answer = PRIMITIVES.get(name)
+    if answer is not None:
+        return answer(*args, **kwargs)
+    if torch.Tag.pointwise in func.tags or name in POINTWISE:
+        shapes = [probe.shape for probe in taken]
+        after = torch.broadcast_shapes(*shapes)
+        field: Field | None = union([aligned(probe.field, probe.shape, after) for probe in taken], after)
+    else:
+        first.trace.warn(unknown_operation(name))
+        field = None
+
+    def meta(value: Any) -> Any:
         if isinstance(value, ShapeProbe):
-            probes.append(value)
             return torch.empty(value.shape, dtype=value.dtype, device="meta")
         return value.to("meta") if isinstance(value, Tensor) else value
 
-    args, kwargs = tree_map(tensor, (args, kwargs))
-    try:
-        out = func(*args, **kwargs)
-    except (RuntimeError, IndexError) as error:
-        raise ShapeError(f"cannot run {_function_name(func)}: {str(error).splitlines()[0]}") from None
-    if not silent and func not in SELECTING and func not in MIXING:
-        _warn_once(_function_name(func))
-    first = probes[0]
-    everything = union(whole(one.field, one.shape[2:]) for one in probes)
+    with without_torch_function():
+        plain, named = tree_map(meta, (args, kwargs))
+        if "device" in named:
+            named["device"] = torch.device("meta")
+        out = func(*plain, **named)
+    if field is None:
+        axes = max(len(probe.field.axes) for probe in taken)
+        every = [bound(probe.field, probe.shape) for probe in taken]
+        field = Field(union([Field(one.axes + ((),) * (axes - len(one.axes))) for one in every], ()).axes, False)
+    if func._schema.is_mutable:
+        first.field = field if field.axes else first.field
+        return first
+    return tree_map_only(Tensor, lambda tensor: first.like(tensor.shape, field, tensor.dtype), out)
 
-    def probe(tensor: Tensor) -> ShapeProbe:
-        # Channels that are chosen or rearranged leave the map, and so what its units see, as it was.
-        maps = [one.field for one in probes if one.shape[-2:] == tensor.shape[-2:]]
-        rows_and_columns = tensor.ndim > 3 and tensor.stride()[-2:] == (tensor.shape[-1], 1)
-        field = union(maps) if maps and func in SELECTING and rows_and_columns else everything
-        new = ShapeProbe(tuple(tensor.shape), field, first.trace, tensor.dtype)
-        if new.ndim == 2:
-            new.origin = first.shape if first.ndim > 2 else first.origin
-        return new
 
-    return tree_map_only(Tensor, probe, out)
+def unknown_operation(name: str) -> str:
+    """What is said of an operation that nothing is known about but its shape."""
+    return (
+        f"no rule for {name}; torch says its shape, its multiply-adds are not counted, and its receptive field is at "
+        f"most what its input sees. Teach it the operation with @cnnzoo.shapes.rule."
+    )
 
 
 def _function_name(func: Callable[..., Any]) -> str:
     return getattr(func, "__qualname__", repr(func)).replace("_VariableFunctionsClass", "torch")
 
 
-_warned: set[str] = set()
+def asking_line() -> str:
+    """Where in the model's code the running operation stands: file, line and text."""
+    for frame in reversed(traceback.extract_stack()):
+        if not any(part in frame.filename for part in _LIBRARY):
+            return f"{Path(frame.filename).name}:{frame.lineno} (`{frame.line}`)"
+    return "an unknown line"
 
 
-def _warn_once(operation: str) -> None:
-    if operation in _warned:
-        return
-    _warned.add(operation)
-    warnings.warn(
-        f"infer_shapes: no rule for {operation}; the meta device answers its shape, its multiply-adds are not "
-        "counted, and its receptive field is taken to be everything its input sees. Teach it the operation with "
-        f"@cnnzoo.shapes.rule({operation}).",
-        ProbeWarning,
-        stacklevel=2,
-    )
+def _outside() -> int:
+    """How far up the stack the caller of the library is, for `warnings.warn`."""
+    depth = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _LIBRARY):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+_LIBRARY = (str(Path(__file__).parent.parent) + os.sep, str(Path(torch.__file__).parent) + os.sep, "<string>")
