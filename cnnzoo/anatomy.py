@@ -9,7 +9,7 @@ from torch import nn
 
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError, unknown
-from cnnzoo.shapes.probe import is_leaf
+from cnnzoo.shapes.trace import is_leaf
 
 Kind = type[nn.Module] | tuple[type[nn.Module], ...] | str
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)

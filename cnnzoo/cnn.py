@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.initialization import Scheme, initialize
-from cnnzoo.shapes.probe import check
+from cnnzoo.shapes.probe import ShapeProbe
+from cnnzoo.shapes.trace import check
 
 if TYPE_CHECKING:
     from cnnzoo.registry import Config
@@ -111,7 +112,7 @@ class CNN(nn.Sequential):
 
     def _explain(self, x: Tensor) -> None:
         """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""
-        if not isinstance(x, Tensor):  # the probe that explains it
+        if isinstance(x, ShapeProbe):  # it explains itself
             return
         if x.ndim != 4:
             one = " (a single picture is `x.unsqueeze(0)`)" if x.ndim == 3 else ""

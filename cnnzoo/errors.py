@@ -59,12 +59,14 @@ class ShapeError(CnnzooError, ValueError):
     Attributes:
         layer: the layer's name as in `named_modules()`, or None where no layer is known.
         excess: which way the size misses: -1 too small, +1 too large, 0 not a matter of size.
+        features: how many features were wanted of the map, where that is what failed.
     """
 
-    def __init__(self, message: str, *, layer: str | None = None, excess: int = 0) -> None:
+    def __init__(self, message: str, *, layer: str | None = None, excess: int = 0, features: int = 0) -> None:
         super().__init__(message)
         self.layer = layer
         self.excess = excess
+        self.features = features
 
     def __reduce__(self):
         return (_rebuild, (self.message, self.layer, self.excess), vars(self))

@@ -12,7 +12,7 @@ import cnnzoo.models  # noqa: F401  registers the constructors
 from cnnzoo.construction import construct
 from cnnzoo.errors import UnknownNameError, operation
 from cnnzoo.registry import ModelSpec, find
-from cnnzoo.shapes.probe import LayerShape, is_leaf, trace
+from cnnzoo.shapes.trace import LayerShape, is_leaf, trace
 from cnnzoo.support.text import html_table, rich_table
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import cnnzoo
 from cnnzoo import OptionError, infer_shapes
-from cnnzoo.shapes.probe import trace
+from cnnzoo.shapes.trace import trace
 
 BLOCKS = [
     Variant(name, classic)

@@ -21,7 +21,7 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo import LayerShape, infer_shapes
-from cnnzoo.shapes.probe import trace
+from cnnzoo.shapes.trace import trace
 
 FACTS = Path(__file__).parent / "facts"
 TABLES = sorted(path for path in FACTS.glob("*.txt") if path.stem != "totals")

@@ -18,6 +18,7 @@ from torch.nn.modules import module as hooked
 import cnnzoo
 from cnnzoo import OptionError, ProbeWarning, ShapeError, infer_shapes, min_input_size
 from cnnzoo.shapes import probe
+from cnnzoo.shapes.trace import trace
 
 TORCHVISION = {
     "alexnet": (224, 193),
@@ -216,7 +217,7 @@ def test_published_totals(name, size, params, macs):
 )
 def test_operations(model, shape):
     assert_as_recorded(model.eval(), shape, device="cpu")
-    outermost = probe.trace(model, shape)[-1]
+    outermost = trace(model, shape)[-1]
     assert outermost.output_shape == tuple(model(torch.zeros(1, *shape)).shape[1:])
 
 
@@ -297,6 +298,74 @@ def test_operation_without_a_rule_warns_once():
     assert len(caught) == 1
     assert layer.output_shape == (3, 7, 6)
     assert infer_shapes(model, (4, 9, 8)) == [layer]
+
+
+def test_the_warning_names_the_remedy_and_the_remedy_works(monkeypatch):
+    monkeypatch.setattr(probe, "RULES", dict(probe.RULES))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Calls(lambda x: torch.cummax(x, 2).values), nn.Conv2d(4, 4, 3))
+    with pytest.warns(ProbeWarning, match=r"Teach it the operation with @cnnzoo\.shapes\.rule\(torch\.cummax\)\."):
+        infer_shapes(model, (3, 9, 9))
+
+    @cnnzoo.shapes.rule(torch.cummax)
+    def cummax(x, dim):
+        x.trace.macs += 7
+        return torch.return_types.max((x, x))
+
+    monkeypatch.setattr(probe, "_warned", set())
+    layers = {layer.name: layer for layer in infer_shapes(model, (3, 9, 9))}
+    assert layers["1"].macs == 7
+    assert layers["2"].output_shape == (4, 5, 5)
+    assert layers["2"].receptive_field.size == (5, 5)
+    with pytest.raises(OptionError, match=r"^rule: got \(\); name the operations, such as @rule\(torch\.cumsum"):
+        cnnzoo.shapes.rule()
+
+
+# Names and networks
+
+
+QUESTIONS = {
+    "infer_shapes": lambda model, **options: infer_shapes(model, **options),
+    "summary": lambda model, **options: cnnzoo.summary(model, **options),
+    "receptive_field": lambda model, **options: cnnzoo.receptive_field(model, **options),
+    "min_input_size": lambda model, **options: min_input_size(model, **options),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_registered_name_is_as_good_as_the_network(question):
+    ask = QUESTIONS[question]
+    assert ask("lenet5", classic=True) == ask(cnnzoo.lenet5(classic=True)) != ask("lenet5")
+    assert ask("vgg11", in_channels=1) == ask(cnnzoo.create("vgg11", in_channels=1, device="meta"))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_is_neither_a_name_nor_a_network(question):
+    ask = QUESTIONS[question]
+    with pytest.raises(cnnzoo.UnknownNameError, match=rf"^{question}: unknown network 'lenet6': did you mean 'lenet5'"):
+        ask("lenet6")
+    with pytest.raises(OptionError, match=rf"^{question}: lenet5: unknown option 'clasic': did you mean 'classic'"):
+        ask("lenet5", clasic=True)
+    with pytest.raises(
+        OptionError, match=rf"^{question}: got type where a network \(nn\.Module\) or a registered name"
+    ):
+        ask(nn.Conv2d)
+    with pytest.raises(
+        OptionError, match=rf"^{question}: got classic= with a network that is built already; options go"
+    ):
+        ask(cnnzoo.lenet5(), classic=True)
+
+
+@pytest.mark.parametrize("name", ["basic_block", "captcha_cnn", "inception_v3"])
+def test_input_shape_is_the_networks_own(name):
+    spec = cnnzoo.spec(name)
+    assert infer_shapes(name) == infer_shapes(cnnzoo.create(spec.name, device="meta"), spec.input_shape)
+
+
+def test_input_shape_of_timms_networks():
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model("efficientnet_b1", pretrained=False).eval()
+    assert cnnzoo.summary(model).input_shape == (3, 240, 240)
 
 
 # What the model keeps
@@ -598,12 +667,12 @@ def test_smallest_picture_of_lenet5(classic, size):
 
 
 def test_no_square_picture_fits():
-    with pytest.raises(ShapeError, match=r"^min_input_size: no square picture fits CaptchaCNN$"):
+    with pytest.raises(ShapeError, match=r"^min_input_size: no square image fits CaptchaCNN$"):
         min_input_size(cnnzoo.create("captcha_cnn", device="meta"))
 
 
 def test_no_square_picture_is_large_enough():
-    with pytest.raises(ShapeError, match=r"^min_input_size: no square picture fits Conv2d$"):
+    with pytest.raises(ShapeError, match=r"^min_input_size: no square image fits Conv2d$"):
         min_input_size(nn.Conv2d(1, 1, 3, dilation=3000))
 
 

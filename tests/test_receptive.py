@@ -13,7 +13,7 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo import OptionError, ReceptiveField, UnknownNameError, infer_shapes, receptive_field
-from cnnzoo.shapes.field import pixel, whole
+from cnnzoo.shapes.receptive_field import pixel, whole
 
 
 class Branches(nn.Module):

@@ -16,12 +16,12 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from cnnzoo.checkpoints.files import read_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cnnzoo
-from cnnzoo.checkpoints.files import read_weights
 from cnnzoo.checkpoints.pickles import DTYPES
 
 

@@ -85,8 +85,7 @@ def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[st
     import cnnzoo
 
     model = _create(name, classic, settings)
-    own = getattr(model, "input_shape", None) or cnnzoo.spec(name).input_shape  # a block has no shape of its own
-    summary = cnnzoo.summary(model, shape_of(input_shape) if input_shape else own)
+    summary = cnnzoo.summary(model, shape_of(input_shape) if input_shape else None)
     if as_json:
         print_json(asdict(summary))
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.errors import DeployError, OptionError
-from cnnzoo.shapes.receptive import nominal_shape
+from cnnzoo.shapes.trace import nominal_shape
 
 TOLERANCE = {
     torch.float64: 1e-4,

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.errors import DeployError
-from cnnzoo.shapes.probe import is_leaf
+from cnnzoo.shapes.trace import is_leaf
 
 Model = TypeVar("Model", bound=nn.Module)
 

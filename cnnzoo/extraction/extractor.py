@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.extraction.recording import Recording, record
-from cnnzoo.shapes.probe import check, trace
+from cnnzoo.shapes.trace import check, trace
 
 Code = tuple[str, dict[str, Any]]
 """The source of a function, and the names in it that are not torch's."""

@@ -100,6 +100,11 @@ def windows(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
     return out - 1 if ceil_mode and (out - 1) * s >= n + p else out
 
 
+def transposed_size(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, more: int = 0) -> int:
+    """What a transposed convolution makes of a size along one axis, below 1 where nothing is left."""
+    return (n - 1) * s - 2 * p + d * (k - 1) + more + 1
+
+
 def formula(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, ceil_mode: bool = False) -> str:
     """The output-size formula along one axis with the numbers put in, for messages."""
     rounding = "ceil" if ceil_mode else "floor"

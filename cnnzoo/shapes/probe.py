@@ -2,105 +2,200 @@
 
 The probe knows its shape and its receptive field. Every operation on it is answered by a rule (`rules.py`), so no
 tensor is made, no kernel runs, and the model may live on the meta device.
+
+`RULES` maps torch's functions to rules with the same signature. A rule gets probes where the function gets tensors,
+and answers with probes. It raises `ShapeError` with the clause that follows the layer's name in the message.
 """
 
-import threading
+import inspect
+import os
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from cnnzoo.errors import OptionError, ShapeError
-from cnnzoo.shapes.field import ReceptiveField, pixel, union, whole
-from cnnzoo.shapes.rules import MIXING, RULES, SELECTING, shown
+from cnnzoo.shapes.receptive_field import NOTHING, Field, aligned, bound, image, union
+from cnnzoo.shapes.torch_private import tree_map, tree_map_only, without_torch_function, wrapper_tensor
+from cnnzoo.support.text import first_line
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
+WEIGHING: set[Callable[..., Any]] = set()
+"""Functions that multiply with weights: their rules count, whatever they are called on."""
+PRIMITIVES: dict[str, Callable[..., Any]] = {}
+"""Rules for torch's primitive operations (`aten::mm`), of which functions without a rule are made, by name."""
+POINTWISE: set[str] = set()
+"""Primitive operations that work unit by unit, where torch does not say so itself."""
+
+
+def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Teach the probe an operation: what it does to shapes, receptive fields and multiply-adds.
+
+    The decorated function takes the operation's own arguments, with a `ShapeProbe` wherever the operation takes a
+    tensor that comes from the input, and returns a probe or several. `x.like(shape, field)` makes one; the batch is
+    part of its shape. `x.trace.macs` counts the multiply-adds of the pass. A rule for an operation that has one
+    replaces it.
+
+    Args:
+        functions: what the model calls: `torch.cumsum`, `torch.Tensor.cumsum`, `torch.nn.functional.fold`.
+
+    Returns:
+        A decorator that leaves its function as it is.
+
+    Raises:
+        OptionError: no function is given, or something that cannot be called.
+
+    Example:
+        >>> import torch
+        >>> import cnnzoo
+        >>> @cnnzoo.shapes.rule(torch.cumsum, torch.Tensor.cumsum)
+        ... def cumsum(x, dim, **kwargs):
+        ...     return x.like(x.shape, x.field)
+    """
+    if not functions or not all(map(callable, functions)):
+        raise OptionError(
+            f"rule: got {functions or 'no operation'}; name operations: @rule(torch.cumsum, torch.Tensor.cumsum)"
+        )
+
+    def decorate(answer: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, answer))
+        return answer
+
+    return decorate
+
+
+def named(names: str) -> set[Callable[..., Any]]:
+    """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, as methods or attributes."""
+    members = (getattr(owner, name, None) for name in names.split() for owner in (torch, F, Tensor))
+    return {m if callable(m) else m.__get__ for m in members if callable(m) or inspect.isdatadescriptor(m)}
+
+
+def shown(shape: Sequence[int]) -> str:
+    """A shape as papers print it, without the batch: 64x56x56."""
+    return "x".join(map(str, shape[1:])) or "a number"
 
 
 class ProbeWarning(UserWarning):
-    """An operation that the probe has no rule for; it was answered by the meta device."""
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """What a layer does to shapes; shapes are without the batch, (C, H, W) or (features,).
-
-    Attributes:
-        name: as in `named_modules()`.
-        kind: the layer's class.
-        input_shape: of its first input.
-        output_shape: of its output.
-        params: numbers in its own parameters, counted at its first use.
-        macs: multiply-accumulates for one picture, of convolution and linear weights.
-        receptive_field: what a unit of its output sees of the picture.
-    """
-
-    name: str
-    kind: str
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    params: int
-    macs: int
-    receptive_field: ReceptiveField
+    """Something about a network that the probe does not count or know; its shapes are right."""
 
 
 class Trace:
-    """One pass through a model: the layers entered, and the multiply-accumulates so far.
+    """One pass through a model: the modules entered, what they gave, and the multiply-adds so far.
 
     Args:
         operation: what asked for the pass, for messages.
+        device: where the model lives, or any other; nothing is allocated there.
+        quiet: whether warnings are held back.
+        warned: what was warned of already; new warnings are added.
     """
 
-    def __init__(self, operation: str = "infer_shapes") -> None:
-        self.operation = operation
+    def __init__(
+        self,
+        operation: str = "infer_shapes",
+        *,
+        device: torch.device | None = None,
+        quiet: bool = False,
+        warned: set[str] | None = None,
+    ) -> None:
+        self.operation, self.quiet = operation, quiet
+        self.device = torch.device("meta") if device is None else device
+        self.warned: set[str] = set() if warned is None else warned
         self.macs = 0
-        self.stack: list[tuple[nn.Module, int]] = []
-        self.calls: list[tuple[nn.Module, ShapeProbe, ShapeProbe, int]] = []
+        self.products = 0
+        self.weights: set[int] = set()  # the ids of parameters that were multiplied with
+        self.stack: list[Any] = []
+        self.steps: list[Any] = []  # how windows changed the size of the map, for messages
+        self.passed = 0  # how many modules were left
+        self.axes = 2  # of the image
+
+    def weigh(self, macs: int, *weights: Any) -> None:
+        """Count multiply-adds of weights."""
+        self.macs += macs
+        self.weights.update(map(id, weights))
+
+    def step(self, before: Sequence[int], after: Sequence[int], window: Any, ceil_mode: bool) -> None:
+        """Note how a window changed the size of a map."""
+        self.steps.append((self.stack[-1] if self.stack else None, before, after, window, ceil_mode))
+
+    def warn(self, message: str) -> None:
+        """Say something once."""
+        if message not in self.warned and not self.quiet:
+            self.warned.add(message)
+            warnings.warn(f"{self.operation}: {message}", ProbeWarning, stacklevel=_outside())
 
 
-class ShapeProbe:
-    """Stands for a tensor of `shape`, batch included, whose units see `field` of the picture."""
+class ShapeProbe(Tensor):
+    """Stands for a tensor of `shape`, batch included, whose units see `field` of the image.
 
-    __slots__ = ("dtype", "field", "origin", "shape", "trace")
+    It passes for a tensor, has no values and allocates nothing.
 
-    def __init__(self, shape: tuple[int, ...], field: ReceptiveField, trace: Trace, dtype: torch.dtype) -> None:
+    Args:
+        shape: its shape.
+        field: what its units see.
+        trace: the pass that it belongs to.
+        dtype: its type.
+
+    Attributes:
+        origin: the map that was flattened into this, for messages.
+        plain: whether it stands for a tensor that is no result of the network, such as a weight.
+    """
+
+    __slots__ = ("device", "dtype", "field", "origin", "plain", "shape", "trace")
+
+    def __new__(cls, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
+        return wrapper_tensor(cls, shape, dtype, trace.device)
+
+    def __init__(self, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> None:
         self.shape = torch.Size(shape)
-        self.field, self.trace, self.dtype = field, trace, dtype
-        self.origin: tuple[int, ...] | None = None  # the map that was flattened into this, for messages
+        self.device, self.dtype = trace.device, dtype
+        self.field, self.trace = field, trace
+        self.origin: tuple[int, ...] | None = None
+        self.plain = False
 
     @classmethod
-    def image(cls, shape: tuple[int, ...], trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
-        """What the model is given: each pixel sees itself."""
-        return cls(shape, pixel(max(len(shape) - 2, 1)), trace, dtype)
+    def image(cls, shape: Sequence[int], trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
+        """What a model is given: each pixel sees itself."""
+        return cls(shape, image(image_axes(shape)), trace, dtype)
 
-    def like(self, shape: tuple[int, ...], field: ReceptiveField) -> "ShapeProbe":
+    def like(self, shape: Sequence[int], field: Field, dtype: torch.dtype | None = None) -> "ShapeProbe":
         """Another shape in the same pass."""
-        return ShapeProbe(shape, field, self.trace, self.dtype)
+        return type(self)(shape, field, self.trace, dtype or self.dtype)
+
+    def blank(self, tensor: Tensor) -> "ShapeProbe":
+        """A probe in the place of a tensor that does not come from the image."""
+        probe = type(self)(tensor.shape, NOTHING, self.trace, tensor.dtype)
+        probe.plain = True
+        return probe
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         answer = RULES.get(func)
         if answer is None:
-            return _on_meta(func, args, kwargs or {})
-        if not kwargs:
-            return answer(*args)
-        first = (kwargs.pop("input"),) if "input" in (kwargs := dict(kwargs)) else ()
-        return answer(*first, *args, **kwargs)
+            return _native(func, args, kwargs or {})
+        if kwargs and "input" in kwargs:
+            kwargs = dict(kwargs)
+            args = (kwargs.pop("input"), *args)
+        if args and isinstance(args[0], Tensor) and not isinstance(args[0], ShapeProbe):
+            first = next(probes((args[1:], kwargs)), None)
+            if first is not None:
+                args = (first.blank(args[0]), *args[1:])
+        return answer(*args, **kwargs) if kwargs else answer(*args)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _dispatched(func, args, kwargs or {})
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("meta")
-
-    @property
-    def requires_grad(self) -> bool:
-        return False
 
     def dim(self) -> int:
         """The number of axes."""
@@ -113,305 +208,137 @@ class ShapeProbe:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """Values do not matter."""
-
-    def item(self, *index: Any) -> Any:
-        """Refuse: a probe has no values."""
-        raise OptionError(
-            f"{self.trace.operation}: the model branches on the values of a tensor; shapes alone cannot follow it"
-        )
-
-    __bool__ = __float__ = __int__ = __index__ = tolist = numpy = item
-    __hash__ = object.__hash__
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(Tensor, name)
-        if not callable(member):
-            return _on_meta(lambda tensor: getattr(tensor, name), (self,), {}, silent=True)
-        return lambda *args, **kwargs: self.__torch_function__(member, (), (self, *args), kwargs)
-
-    def __iter__(self):
-        return iter(self.unbind())
-
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"ShapeProbe({tuple(self.shape)})"
 
+    __str__ = __repr__
 
-def _operator(name: str) -> Callable[..., Any]:
-    member = getattr(Tensor, name)
-    return lambda self, *args: self.__torch_function__(member, (), (self, *args), {})
-
-
-_OPERATORS = """
-__add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __rpow__ __floordiv__
-__rfloordiv__ __matmul__ __rmatmul__ __neg__ __getitem__ __gt__ __lt__ __ge__ __le__ __eq__ __ne__
-"""
-for _name in _OPERATORS.split():
-    setattr(ShapeProbe, _name, _operator(_name))
+    def __format__(self, format_spec: str) -> str:
+        return repr(self)
 
 
-def _on_meta(func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, silent: bool = False) -> Any:
-    """Answer an operation by running it on meta tensors, and say so once unless no weights can take part in it."""
-    probes: list[ShapeProbe] = []
+def image_axes(shape: Sequence[int]) -> range:
+    """Which axes of an input, batch included, are height and width: the last ones, or those before the channels."""
+    last = len(shape) - 1
+    if last == 3 and shape[3] in (1, 3, 4) and shape[1] > 4 and shape[2] > 4:
+        return range(1, 3)
+    return range(min(2, last), last + 1)
 
-    def tensor(value: Any) -> Any:
+
+def probes(value: Any) -> Iterator[ShapeProbe]:
+    """The probes in an argument or result."""
+    if isinstance(value, ShapeProbe):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from probes(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from probes(one)
+
+
+class Watch(TorchFunctionMode):
+    """Layers on weights alone, such as learned queries, are answered by rules too: they count."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        for kind in types:
+            if issubclass(kind, ShapeProbe):
+                return kind.__torch_function__(func, types, args, kwargs)
+        kwargs = kwargs or {}
+        if func in WEIGHING and any(map(is_weight, (*args, *kwargs.values()))):
+            key = "input" if "input" in kwargs else None
+            first = kwargs["input"] if key else args[0]
+            if isinstance(first, Tensor):
+                probe = ShapeProbe(first.shape, NOTHING, self.trace, first.dtype)
+                probe.plain = True
+                args, kwargs = (args, {**kwargs, key: probe}) if key else ((probe, *args[1:]), kwargs)
+                return ShapeProbe.__torch_function__(func, types, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value is a parameter, a view of one, or several."""
+    if isinstance(value, (tuple, list)):
+        return any(map(is_weight, value))
+    return isinstance(value, nn.Parameter) or (isinstance(value, Tensor) and isinstance(value._base, nn.Parameter))
+
+
+def _native(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    """Answer an operation without a rule by what torch makes of it: `__torch_dispatch__` sees its parts."""
+    try:
+        with without_torch_function():
+            return func(*args, **kwargs)
+    except (RuntimeError, IndexError) as error:
+        raise ShapeError(f"cannot run {_function_name(func)}: {first_line(error)}") from None
+
+
+def _dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Answer one of torch's primitive operations: its shapes by torch's own meta kernel, the rest by a rule if any."""
+    taken = list(probes((args, kwargs)))
+    first = taken[0]
+    name = func._schema.name.rpartition("::")[2]
+    answer = PRIMITIVES.get(name)
+    if answer is not None:
+        return answer(*args, **kwargs)
+    if torch.Tag.pointwise in func.tags or name in POINTWISE:
+        shapes = [probe.shape for probe in taken]
+        after = torch.broadcast_shapes(*shapes)
+        field: Field | None = union([aligned(probe.field, probe.shape, after) for probe in taken], after)
+    else:
+        first.trace.warn(unknown_operation(name))
+        field = None
+
+    def meta(value: Any) -> Any:
         if isinstance(value, ShapeProbe):
-            probes.append(value)
             return torch.empty(value.shape, dtype=value.dtype, device="meta")
         return value.to("meta") if isinstance(value, Tensor) else value
 
-    args, kwargs = tree_map(tensor, (args, kwargs))
-    try:
-        out = func(*args, **kwargs)
-    except (RuntimeError, IndexError) as error:
-        raise ShapeError(f"cannot run {_function_name(func)}: {str(error).splitlines()[0]}") from None
-    if not silent and func not in SELECTING and func not in MIXING:
-        _warn_once(_function_name(func))
-    first = probes[0]
-    everything = union(whole(one.field, one.shape[2:]) for one in probes)
+    with without_torch_function():
+        plain, named = tree_map(meta, (args, kwargs))
+        if "device" in named:
+            named["device"] = torch.device("meta")
+        out = func(*plain, **named)
+    if field is None:
+        axes = max(len(probe.field.axes) for probe in taken)
+        every = [bound(probe.field, probe.shape) for probe in taken]
+        field = Field(union([Field(one.axes + ((),) * (axes - len(one.axes))) for one in every], ()).axes, False)
+    if func._schema.is_mutable:
+        first.field = field if field.axes else first.field
+        return first
+    return tree_map_only(Tensor, lambda tensor: first.like(tensor.shape, field, tensor.dtype), out)
 
-    def probe(tensor: Tensor) -> ShapeProbe:
-        # Channels that are chosen or rearranged leave the map, and so what its units see, as it was.
-        maps = [one.field for one in probes if one.shape[-2:] == tensor.shape[-2:]]
-        rows_and_columns = tensor.ndim > 3 and tensor.stride()[-2:] == (tensor.shape[-1], 1)
-        field = union(maps) if maps and func in SELECTING and rows_and_columns else everything
-        new = ShapeProbe(tuple(tensor.shape), field, first.trace, tensor.dtype)
-        if new.ndim == 2:
-            new.origin = first.shape if first.ndim > 2 else first.origin
-        return new
 
-    return tree_map_only(Tensor, probe, out)
+def unknown_operation(name: str) -> str:
+    """What is said of an operation that nothing is known about but its shape."""
+    return (
+        f"no rule for {name}; torch says its shape, its multiply-adds are not counted, and its receptive field is at "
+        f"most what its input sees. Teach it the operation with @cnnzoo.shapes.rule."
+    )
 
 
 def _function_name(func: Callable[..., Any]) -> str:
     return getattr(func, "__qualname__", repr(func)).replace("_VariableFunctionsClass", "torch")
 
 
-_warned: set[str] = set()
+def asking_line() -> str:
+    """Where in the model's code the running operation stands: file, line and text."""
+    for frame in reversed(traceback.extract_stack()):
+        if not any(part in frame.filename for part in _LIBRARY):
+            return f"{Path(frame.filename).name}:{frame.lineno} (`{frame.line}`)"
+    return "an unknown line"
 
 
-def _warn_once(operation: str) -> None:
-    if operation in _warned:
-        return
-    _warned.add(operation)
-    warnings.warn(
-        f"infer_shapes: no rule for {operation}; the meta device answers its shape, its multiply-accumulates are not "
-        "counted, and its receptive field is taken to be everything its input sees",
-        ProbeWarning,
-        stacklevel=2,
-    )
+def _outside() -> int:
+    """How far up the stack the caller of the library is, for `warnings.warn`."""
+    depth = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _LIBRARY):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
-def trace(
-    model: nn.Module,
-    input_shape: Sequence[int],
-    operation: str = "infer_shapes",
-    only: Callable[[nn.Module], bool] | None = None,
-    *,
-    run: Trace | None = None,
-    probe: type[ShapeProbe] = ShapeProbe,
-) -> list[LayerShape]:
-    """Every module that ran (or `only` some), containers included, in the order in which they finished."""
-    run = run or Trace(operation)
-    names = {module: name for name, module in model.named_modules()}
-    thread = threading.get_ident()  # the hooks see the modules of every thread
-
-    def enter(module: nn.Module, args: Any) -> None:
-        if threading.get_ident() == thread:
-            run.stack.append((module, run.macs))
-
-    # A module of another thread may come without its keywords, while torch takes the hook in or out.
-    def leave(module: nn.Module, args: Any, *keywords_and_output: Any) -> None:
-        if threading.get_ident() != thread:
-            return
-        kwargs, output = keywords_and_output
-        _, before = run.stack.pop()
-        first, output = _first(args), _first(output)
-        if first is None:
-            first = _first(kwargs)
-        if first is not None and output is not None:
-            own: Any = getattr(type(module), "macs", None)
-            if own is not None:
-                run.macs = before + own(module, tuple(output.shape[1:]))
-            run.calls.append((module, first, output, run.macs - before))
-
-    hooks = (
-        nn.modules.module.register_module_forward_pre_hook(enter),
-        nn.modules.module.register_module_forward_hook(leave, with_kwargs=True),
-    )
-    try:
-        with _unchanged(model):
-            model(_picture(model, input_shape, run, probe))
-    except ShapeError as error:
-        raise _located(model, names, input_shape, operation, run, error) from None
-    finally:
-        for hook in hooks:
-            hook.remove()
-        # torch keeps its note of a global hook that takes keywords, and with it the slow path of every later call.
-        vars(nn.modules.module).get("_global_forward_hooks_with_kwargs", {}).pop(hooks[1].id, None)
-    counted: set[nn.Module] = set()
-    layers = []
-    for module, before, after, macs in run.calls:
-        if module not in names or (only is not None and not only(module)):
-            continue  # a module made on the way is not the model's
-        layers.append(
-            LayerShape(
-                name=names[module],
-                kind=type(module).__name__,
-                input_shape=tuple(before.shape[1:]),
-                output_shape=tuple(after.shape[1:]),
-                params=0 if module in counted else _own_parameters(module),
-                macs=macs,
-                receptive_field=after.field,
-            )
-        )
-        counted.add(module)
-    return layers
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation in training counts its batches; a pass of probes is none."""
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training)
-    counters = [m.num_batches_tracked for m in norms if m.num_batches_tracked is not None]
-    before = [counter.clone() for counter in counters]
-    try:
-        yield
-    finally:
-        for counter, value in zip(counters, before, strict=True):
-            counter.copy_(value)
-
-
-def _first(value: Any) -> ShapeProbe | None:
-    """The first probe of what a module takes or gives: one, several, or several by name."""
-    if isinstance(value, ShapeProbe):
-        return value
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for one in value:
-            found = _first(one)
-            if found is not None:
-                return found
-    return None
-
-
-def _own_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module._parameters.values() if p is not None)
-
-
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a module has no children."""
-    return not module._modules
-
-
-def infer_shapes(model: nn.Module, input_shape: Sequence[int]) -> list[LayerShape]:
-    """The shapes of every layer, without running anything: leaves in execution order.
-
-    Works on any network whose `forward` does not branch on values, torchvision's and timm's among them, on any device
-    (the meta device too). The network runs in the mode it is in, and is not changed.
-
-    Args:
-        model: the network.
-        input_shape: (C, H, W) of a picture, or whatever one sample of the network's input is.
-
-    Raises:
-        ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
-            numbers in it, and says which input works.
-    """
-    return trace(model, input_shape, only=is_leaf)
-
-
-def check(model: nn.Module, input_shape: Sequence[int]) -> None:
-    """Raise a `ShapeError` that explains why the model cannot take this input; return if it can."""
-    trace(model, input_shape, operation=type(model).__name__)
-
-
-def min_input_size(model: nn.Module, *, in_channels: int | None = None) -> int:
-    """The height and width in pixels of the smallest square picture that a network can take.
-
-    Args:
-        model: the network.
-        in_channels: channels of the picture; by default what the network's first convolution takes.
-
-    Raises:
-        ShapeError: no square picture fits.
-    """
-    channels = in_channels or _input_channels(model)
-    if channels is None:
-        raise OptionError("min_input_size: no convolution says how many channels a picture has; pass in_channels=")
-    size = _smallest(model, channels)
-    if size is None:
-        raise ShapeError(f"min_input_size: no square picture fits {type(model).__name__}")
-    return size
-
-
-_LARGEST = 4096
-_SCANNED = 512
-
-
-def _smallest(model: nn.Module, channels: int) -> int | None:
-    """By bisection: a size can be too small, or, before a linear layer of fixed width, too large.
-
-    Where branches meet only at some sizes, neither is true of the others, and small sizes are tried one by one.
-    """
-    odd = False
-
-    def excess(size: int) -> int:
-        nonlocal odd
-        try:
-            model(_picture(model, (channels, size, size), Trace()))
-        except ShapeError as error:
-            odd |= not error.excess
-            return error.excess or 1
-        return 0
-
-    with _unchanged(model):
-        low, high = 0, 1
-        while excess(high) < 0 and high <= _LARGEST:
-            low, high = high, 2 * high
-        while high - low > 1 and high <= _LARGEST:
-            middle = (low + high) // 2
-            low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-        if odd:
-            return next((size for size in range(1, _SCANNED) if excess(size) == 0), None)
-        return high if high <= _LARGEST and excess(high) == 0 else None
-
-
-def _input_channels(model: nn.Module) -> int | None:
-    shape = getattr(model, "input_shape", None)
-    if shape:
-        return shape[0]
-    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
-    return None if first is None else first.in_channels
-
-
-def _picture(model: nn.Module, input_shape: Sequence[int], run: Trace, probe: type[ShapeProbe] = ShapeProbe) -> Any:
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    return probe.image((1, *input_shape), run, dtype)
-
-
-def _located(
-    model: nn.Module,
-    names: dict[nn.Module, str],
-    input_shape: Sequence[int],
-    operation: str,
-    run: Trace,
-    error: ShapeError,
-) -> ShapeError:
-    """The rule's clause as a whole message: which layer of which input, and what works instead."""
-    module = run.stack[-1][0] if run.stack else model
-    name = names.get(module, "")
-    where = f"layer {name} ({type(module).__name__})" if name else type(module).__name__
-    message = f"{operation}: input {shown((1, *input_shape))}: {where} {error}."
-    nominal: Any = getattr(model, "input_shape", None)
-    if error.excess and len(input_shape) == 3:
-        size = _smallest(model, input_shape[0])
-        if size is not None:
-            message += f" The smallest input that works is {size}x{size}."
-        elif nominal:
-            message += f" This network takes {shown((1, *nominal))}."
-    elif nominal and "channel(s)" in str(error):
-        message += f" This network takes {shown((1, *nominal))}; build it with in_channels={input_shape[0]}."
-    return ShapeError(message, layer=name or None, excess=error.excess)
+_LIBRARY = (str(Path(__file__).parent.parent) + os.sep, str(Path(torch.__file__).parent) + os.sep, "<string>")
