@@ -522,7 +522,7 @@ def test_bad_arguments() -> None:
         cnnzoo.draw(nn.Linear(2, 2))
     with pytest.raises(cnnzoo.OptionError, match=r"draw: Identity hands its input on unchanged"):
         cnnzoo.draw(nn.Identity(), input_shape=(3, 4, 4))
-    with pytest.raises(cnnzoo.OptionError, match=r"draw: the model branches on the values of a tensor"):
+    with pytest.raises(cnnzoo.OptionError, match=r"draw: the model asks for the values of a tensor"):
         cnnzoo.draw(Branching())
     with pytest.raises(cnnzoo.ShapeError, match=r"draw: input 3x8x8: .*The smallest input that works is 63x63"):
         cnnzoo.draw("alexnet", input_shape=(3, 8, 8))

@@ -14,7 +14,7 @@ from cnnzoo.drawing.svg import THEMES, element, number, rules, safe, text, text_
 from cnnzoo.drawing.volumes import volumes
 from cnnzoo.errors import OptionError
 from cnnzoo.registry import Config, find
-from cnnzoo.shapes.receptive import nominal_shape
+from cnnzoo.shapes.trace import nominal_shape
 from cnnzoo.support.files import replacing
 from cnnzoo.zoo import construct_named
 

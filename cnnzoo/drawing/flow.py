@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnzoo.shapes.probe import ShapeProbe, Trace, trace
+from cnnzoo.shapes.probe import ShapeProbe, Trace
+from cnnzoo.shapes.trace import trace
 
 Shape = tuple[int, ...]
 
