@@ -1,6 +1,7 @@
 """Paper beside model: everything that is stated of a network, and what the network has."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -155,18 +156,25 @@ def _operation_rows(
     wrong: dict[int | None, list[Difference]] = {}
     for difference in comparison.differences:
         wrong.setdefault(difference.line, []).append(difference)
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for i, line in enumerate(lines):
         groups.setdefault(line.group, []).append(i)
-    for members in groups.values():
-        yield from _group(lines, members, wrong)
+    for group, members in groups.items():
+        yield from _group(group, lines, members, wrong)
+        noted: set[Row] = set()
         for i in members:
-            yield from (_difference(lines, one, names) for one in wrong.get(i, ()))
+            for one in wrong.get(i, ()):
+                row = _difference(lines, one, names)
+                if one.known is not None:  # the same everywhere in the group
+                    row = replace(row, layer=group or row.layer)
+                if row not in noted:
+                    noted.add(row)
+                    yield row
     yield from (_difference(lines, one, names) for one in wrong.get(None, ()))
 
 
-def _group(lines: Sequence[Line], members: Sequence[int], wrong: Mapping[int | None, Any]) -> Iterator[Row]:
-    """What a group states, by source, without the facts that differ."""
+def _group(group: str, lines: Sequence[Line], members: Sequence[int], wrong: Mapping[int | None, Any]) -> Iterator[Row]:
+    """What a group states, a row for each source, without what differs."""
     texts: dict[str, list[str]] = {}
     seen: set[Any] = set()
     for i in members:
@@ -175,14 +183,14 @@ def _group(lines: Sequence[Line], members: Sequence[int], wrong: Mapping[int | N
         if differing & {"operation", "place"}:
             continue
         for source, keys in line.sources or (("", ("",)),):
-            kept = [key for key in keys if key not in differing]
-            text = shown(line.expected.kind, line.expected.facts, kept)
-            if kept and text and (text, source, line.expected.layer.rpartition(".")[2]) not in seen:
-                seen.add((text, source, line.expected.layer.rpartition(".")[2]))
+            text = shown(line.expected.kind, line.expected.facts, [key for key in keys if key not in differing])
+            if text and (text, source, line.within) not in seen:
+                seen.add((text, source, line.within))
                 texts.setdefault(source, []).append(text)
     for source, parts in texts.items():
-        text = "; ".join(parts)
-        yield Row(lines[members[0]].pattern or "network", "operation", text, text, True, source, "")
+        counted = ((parts.count(part), part) for part in dict.fromkeys(parts))
+        text = "; ".join(f"{count} x {part}" if count > 1 else part for count, part in counted)
+        yield Row(group, "operation", text, text, True, source, "")
 
 
 def _difference(lines: Sequence[Line], one: Difference, names: Mapping[str, str]) -> Row:

@@ -33,7 +33,8 @@ def source_of(source: str, quantity: str) -> str:
     """The part of a source that speaks of a quantity: of "Table 1; parameters derived", for parameters the second."""
     first, *others = re.split(r";\s*", source)
     words = {"output": r"(size|output)", "macs": r"(macs|multiply-adds)"}.get(quantity, quantity)
-    return next((one for one in others if re.match(rf"(\w+ and )?{words}\b", one)), first)
+    own = next((one for one in others if re.match(rf"(\w+ and )?{words}\b", one)), first)
+    return f"derived from {first}" if own.endswith(" derived") else own
 
 
 def measure(model: nn.Module, calls: dict[str, LayerShape], layer: str, quantity: str) -> Any:

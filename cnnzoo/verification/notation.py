@@ -55,14 +55,15 @@ class Line:
         expected: the operation that the network must do.
         sources: for each part of the line where it stands, and the facts of that part; "" is the kind.
         readings: the facts in which the network is known to differ.
-        group: lines of one group are shown in one row.
+        group: the layers that are shown together, as the network's own line names them: `conv2_x.0..2`.
+        within: the layer's name in its block.
     """
 
     expected: Operation
     sources: tuple[tuple[str, tuple[str, ...]], ...]
     readings: Mapping[str, Reading]
-    group: tuple[Any, ...]
-    pattern: str
+    group: str
+    within: str
 
 
 @dataclass
@@ -72,11 +73,11 @@ class _Reader:
     operations: list[Operation] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
 
-    def chain(self, lines: Sequence[tuple[int, str]], at: int, path: "_Path") -> int:
+    def chain(self, lines: Sequence[str], at: int, path: "_Path") -> int:
         """Operations one behind the other, from `at`; returns the last."""
         i = 0
         while i < len(lines):
-            number, text = lines[i]
+            text = lines[i]
             i += 1
             names, _, rest = text.strip().partition(" ")
             rest = rest.strip()
@@ -84,12 +85,12 @@ class _Reader:
             if word in ("cat", "add") or rest.startswith("multiply"):
                 branches, i = _branches(lines, i)
                 ends = [self.chain(branch, at, path) for branch in branches]
-                at = self.operation(path.at(names, number, rest), rest, tuple(ends))
+                at = self.operation(path.at(names, names), rest, tuple(ends))
             elif word in self.blocks:
                 for name in _each(names):
-                    at = self.call(word, rest.split()[1:], at, path.inside(name, names, number, rest))
+                    at = self.call(word, rest.split()[1:], at, path.at(name, names))
             elif names != "identity":
-                at = self.operation(path.at(names, number, rest), rest, (at,))
+                at = self.operation(path.at(names, names), rest, (at,))
         return at
 
     def call(self, block: str, arguments: Sequence[str], at: int, path: "_Path") -> int:
@@ -99,37 +100,35 @@ class _Reader:
         placed = (one for one in arguments if "=" not in one)
         values = {key: named.get(key) or next(placed, default) for key, default in given.items()}
         text = re.sub(r"\{(\w+)\}", lambda hit: values[hit[1]], self.blocks[block]["lines"])
-        lines = lines_of(text)
-        plain = all(line.strip().split()[1:2] not in (["cat"], ["add"]) for _, line in lines)
-        nested = any(line.split()[1:] and line.split()[1] in self.blocks for _, line in lines)
-        return self.chain(lines, at, replace(path, together=plain and not nested))
+        return self.chain(lines_of(text), at, path)
 
     def operation(self, path: "_Path", text: str, takes: tuple[int, ...]) -> int:
         kind, facts, sources, readings = parse(text, self.sources)
         self.operations.append(Operation(path.name, kind, facts, takes))
-        key = path.key if path.together else (*path.key, path.number)
-        self.lines.append(Line(self.operations[-1], sources, readings, (*key, path.rest), path.pattern))
+        self.lines.append(Line(self.operations[-1], sources, readings, path.group, path.within))
         return len(self.operations) - 1
 
 
 @dataclass(frozen=True)
 class _Path:
-    """Where in the nest of blocks a line stands."""
+    """Where in the nest of blocks a line stands.
+
+    Attributes:
+        name: of the layer.
+        group: the layers as the network's own line names them: `conv2_x.0..2`.
+        within: the layer's name in its block, which is the same for all layers of a group.
+    """
 
     name: str = ""
-    pattern: str = ""
-    key: tuple[Any, ...] = ()
-    number: int = 0
-    rest: str = ""
-    together: bool = False
+    group: str = ""
+    within: str = ""
 
-    def inside(self, name: str, names: str, number: int, rest: str) -> "_Path":
-        return _Path(_joined(self.name, name), _joined(self.pattern, names), (*self.key, number, rest))
-
-    def at(self, name: str, number: int, rest: str) -> "_Path":
-        pattern = self.pattern if self.together else _joined(self.pattern, name)
-        rest = "" if self.together else rest
-        return _Path(_joined(self.name, name), pattern, self.key, number, rest, self.together)
+    def at(self, name: str, names: str) -> "_Path":
+        """The path of a line, or of a call, in this block."""
+        full = _joined(self.name, name)
+        if not self.group or name.startswith("/"):
+            return _Path(full, "" if names == "." else names.removeprefix("/"), "")
+        return _Path(full, self.group, _joined(self.within, name))
 
 
 def read(table: Mapping[str, Any], paper: Mapping[str, Any]) -> tuple[Line, ...]:
@@ -140,8 +139,8 @@ def read(table: Mapping[str, Any], paper: Mapping[str, Any]) -> tuple[Line, ...]
     return tuple(replace(reader.lines[one.shape[0]], expected=replace(one, shape=())) for one in order)
 
 
-def lines_of(text: str) -> list[tuple[int, str]]:
-    return [(i, line) for i, line in enumerate(text.splitlines()) if line.strip() and not line.strip().startswith("#")]
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
 def _joined(outer: str, name: str) -> str:
@@ -160,12 +159,12 @@ def _each(names: str) -> Iterator[str]:
         yield from (f"{hit[1]}{i}" for i in range(int(hit[2]), int(hit[3]) + 1))
 
 
-def _branches(lines: Sequence[tuple[int, str]], i: int) -> tuple[list[list[tuple[int, str]]], int]:
+def _branches(lines: Sequence[str], i: int) -> tuple[list[list[str]], int]:
     """The lines behind a join that belong to it, cut into branches."""
-    branches: list[list[tuple[int, str]]] = []
+    branches: list[list[str]] = []
     margin = None
     while i < len(lines):
-        number, text = lines[i]
+        text = lines[i]
         indent = len(text) - len(text.lstrip())
         if margin is None:
             margin = indent
@@ -174,7 +173,7 @@ def _branches(lines: Sequence[tuple[int, str]], i: int) -> tuple[list[list[tuple
         if indent == margin:
             branches.append([])
             text = " " * margin + "  " + text.lstrip()[2:]
-        branches[-1].append((number, text))
+        branches[-1].append(text)
         i += 1
     return branches, i
 
@@ -201,7 +200,9 @@ def parse(
         stated = _fact(kind, hit[1] if hit else piece) if piece else {}
         if hit is not None:
             (key,) = stated
-            readings[key] = Reading(_fact(kind, hit[2])[key], hit[3] or "")
+            here = hit[2].strip()
+            value = _fact(kind, here if " " in here or key in ("kernel", MAIN.get(kind)) else f"{key} {here}")[key]
+            readings[key] = Reading(value, (hit[3] or "").strip())
         facts |= stated
         keys += stated
     if keys:
@@ -239,23 +240,24 @@ def number(text: str) -> Any:
         return text
 
 
+ORDER = ("kernel", "stride", "maps", "units", "numbers", "n", "k", "alpha", "beta")
+
+
 def shown(kind: str, facts: Facts, only: Sequence[str] | None = None) -> str:
-    """An operation in the notation of the files, or some of its facts."""
-    parts: list[str] = []
+    """An operation in the notation of the files, or some of its facts; `""` among them stands for the kind."""
     default = DEFAULTS.get(kind, {})
-    for key, value in facts.items():
-        if only is not None and key not in only:
+    parts: list[str] = []
+    for key in sorted(facts, key=lambda key: ORDER.index(key) if key in ORDER else len(ORDER)):
+        if only is not None and key not in only and not (key == "stride" and "kernel" in only):
             continue
-        if only is None and key in default and default[key] == value and key != "stride":
-            continue
-        text = shown_fact(kind, key, value)
-        if key == "stride" and parts and "kernel" in facts and (only is None or "kernel" in only):
-            parts[-1] += f"/{value}" if value != "1" else ""
-        else:
-            parts.append(text)
-    head = kind if only is None or "" in only else ""
-    compact = parts and (parts[0][:1].isdigit() or parts[0][:2] in ("-1",)) and kind in (*MAIN, "conv", "max", "average")
-    return f"{head}{' ' if compact and head else ', ' if head and parts else ''}{', '.join(parts)}"
+        if key == "stride" and parts and "kernel" in facts:
+            parts[-1] += f"/{facts[key]}" if facts[key] != "1" else ""
+        elif only is not None or key not in default or default[key] != facts[key]:
+            parts.append(shown_fact(kind, key, facts[key]))
+    if only is not None and "" not in only:
+        return ", ".join(parts)
+    first = parts and (kind in MAIN or kind in ("conv", "max", "average")) and ("kernel" in facts or kind in MAIN)
+    return f"{kind}{' ' if first else ', ' if parts else ''}{', '.join(parts)}"
 
 
 def shown_fact(kind: str, key: str, value: Any) -> str:
