@@ -68,7 +68,7 @@ def verify(
     name = paper or getattr(config, "name", None)
     if not isinstance(name, str):
         raise OptionError(
-            f'verify: {getattr(network, "__name__", type(network).__name__)} does not say which paper it is from; '
+            f"verify: {getattr(network, '__name__', type(network).__name__)} does not say which paper it is from; "
             'name one of the networks: verify(network, paper="alexnet")'
         )
     known = find(name, "verify")

@@ -138,7 +138,9 @@ def _cheapest(expected: Sequence[Operation], found: Sequence[Operation], by_name
     """An alignment by dynamic programming; of long stretches, between the anchors that difflib finds."""
     if len(expected) * len(found) > LARGE * LARGE:
         pairs: list[tuple[int, int]] = []
-        keys = [[(one.kind, str(one.facts), one.layer if by_name else "") for one in side] for side in (expected, found)]
+        keys = [
+            [(one.kind, str(one.facts), one.layer if by_name else "") for one in side] for side in (expected, found)
+        ]
         i = j = 0
         for block in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
             gap = (expected[i : block.a], found[j : block.b])
@@ -273,9 +275,7 @@ def _in_order(
             rest.remove(place)
             order.append(place)
         turned[j] = replace(found[j], takes=tuple(found[j].takes[k] for k in order))
-        names = tuple(
-            ", ".join(one[0] for one in side) for side in (wanted, have)
-        )
+        names = tuple(", ".join(one[0] for one in side) for side in (wanted, have))
         swapped.append((names, expected[i].layer))
     if not swapped:
         return found, []

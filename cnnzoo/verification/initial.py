@@ -124,9 +124,7 @@ class _Fills(TorchFunctionMode):
         return {name: _named(self.steps[key]) for key, name in self.names.items() if key in self.steps}
 
 
-def _kaiming_bound(
-    weight: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
-) -> float:
+def _kaiming_bound(weight: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> float:
     area = weight[0, 0].numel()
     fan = weight.shape[mode == "fan_in"] * area
     return nn.init.calculate_gain(nonlinearity, a) * math.sqrt(3 / fan)

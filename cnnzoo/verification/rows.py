@@ -16,7 +16,7 @@ SUFFIXES = {"K": 3, "M": 6, "G": 9}
 Origin = Literal["printed", "released", "derived", "chosen"]
 ORIGINS: tuple[Origin, ...] = ("printed", "released", "derived", "chosen")
 CODE = r"released|code|torchvision|timm|fb\.resnet\.torch|Caffe|torch"
-"""Words of a source that is a program.""" 
+"""Words of a source that is a program."""
 
 
 @dataclass(frozen=True)
