@@ -3,6 +3,7 @@
 `mutations` names every change that can be made to a network; `mutant` makes one on a copy that holds no numbers.
 """
 
+import itertools
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from cnnzoo.nn import (
     BasicBlock,
     Bottleneck,
     Branches,
-    LocalResponseNorm,
     PreActBasicBlock,
     PreActBottleneck,
     ScaledResidual,
@@ -76,7 +76,9 @@ def dropped(name: str, module: nn.Module) -> Iterator[Mutation]:
     keeps = isinstance(module, (nn.ReLU, nn.BatchNorm2d, nn.LocalResponseNorm, nn.Dropout, nn.Tanh, nn.Sigmoid))
     if isinstance(module, nn.Conv2d):
         keeps = module.in_channels == module.out_channels and module.stride == (1, 1)
-        keeps &= all(2 * p == d * (k - 1) for p, k, d in zip(module.padding, module.kernel_size, module.dilation))
+        keeps &= all(
+            2 * p == d * (k - 1) for p, k, d in zip(module.padding, module.kernel_size, module.dilation, strict=True)
+        )
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
         keeps = module.stride in (1, (1, 1))
     if keeps and name:
@@ -120,7 +122,9 @@ def convolutions(name: str, module: nn.Module) -> Iterator[Mutation]:
     yield setting("dilation", name, dilation=(2, 2))
     pads = [(max(0, p - 1) if p else 1) for p in module.padding]
     yield setting("padding", name, padding=tuple(pads))
-    yield setting("bias", name, bias=None if module.bias is not None else nn.Parameter(torch.empty(module.out_channels)))
+    yield setting(
+        "bias", name, bias=None if module.bias is not None else nn.Parameter(torch.empty(module.out_channels))
+    )
     groups = 1 if module.groups > 1 else 2
     if module.in_channels % groups == 0 and module.out_channels % groups == 0 and groups != module.groups:
 
@@ -195,7 +199,7 @@ def branches(name: str, module: nn.Module) -> Iterator[Mutation]:
                 order[i], order[j] = order[j], order[i]
                 part._modules = {key: part._modules[key] for key in order}
 
-            yield Mutation("branches swapped", tuple(f"{name}.{keys[k]}".strip(".") for k in (i, j)) + (name,), swap)
+            yield Mutation("branches swapped", (*(f"{name}.{keys[k]}".strip(".") for k in (i, j)), name), swap)
 
 
 def shortcuts(name: str, module: nn.Module) -> Iterator[Mutation]:
@@ -246,7 +250,7 @@ def shortcuts(name: str, module: nn.Module) -> Iterator[Mutation]:
             return self.relu(inner(self, out) + around)
 
         def from_activation(self, x):
-            out, around = unchanged(self, x)
+            out, _ = unchanged(self, x)
             return inner(self, out) + (out if self.downsample is None else self.downsample(x))
 
         yield Mutation("ReLU after the sum", (name,), _forward(name, activated))
@@ -275,7 +279,7 @@ def neighbours(modules: dict[str, nn.Module]) -> Iterator[Mutation]:
         if not isinstance(module, nn.Sequential):
             continue
         keys = list(module._modules)
-        for one, other in zip(keys, keys[1:], strict=False):
+        for one, other in itertools.pairwise(keys):
             pair = module._modules[one], module._modules[other]
             drops = any(isinstance(part, nn.Dropout) for part in pair)
             if not (all(isinstance(part, movable) for part in pair) or (drops and isinstance(pair[1], nn.Linear))):

@@ -88,7 +88,8 @@ def alexnet(
         }
     elif lrn is not None:
         raise OptionError(
-            f"alexnet: lrn={lrn!r} belongs to the network of 2012; the single tower normalises nothing: pass classic=True"
+            f"alexnet: lrn={lrn!r} belongs to the network of 2012; the single tower normalises nothing: "
+            "pass classic=True"
         )
     else:
         layers = tower((64, 192, 384, 256, 256), in_channels, classic=False) | {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from cnnzoo.verification.computed import INPUT, Computation, Operation, linear_as
+from cnnzoo.verification.computed import INPUT, Computation, Operation, linear_as, ordered
 from cnnzoo.verification.notation import Line, shown, shown_fact
 
 ALIKE = (
@@ -75,7 +75,8 @@ def compare(lines: Sequence[Line], computation: Computation, *, foreign: bool = 
         differences.append(Difference(i, expected[i].layer, "place", f"{text} {_place(expected, i)}", model))
     for j in extra:
         text = f"{shown(found[j].kind, found[j].facts)} {_place(found, j, names=True)}"
-        differences.append(Difference(None, _nearest(expected, found, partner, j), "place", "none", text))
+        layer = _nearest(expected, found, partner, j) if foreign or not found[j].layer else found[j].layer
+        differences.append(Difference(None, layer, "place", "none", text))
     differences += _edges(expected, found, partner, foreign)
     for order, layer in swapped:
         differences.append(Difference(None, layer, "order of the concatenation", *order))
@@ -279,7 +280,7 @@ def _in_order(
         swapped.append((names, expected[i].layer))
     if not swapped:
         return found, []
-    return list(ordered_again(turned)), swapped
+    return ordered(turned, [len(turned) - 1]), swapped
 
 
 def _uses(operations: Sequence[Operation]) -> list[int]:
@@ -289,10 +290,3 @@ def _uses(operations: Sequence[Operation]) -> list[int]:
             if k >= 0:
                 uses[k] += 1
     return uses
-
-
-def ordered_again(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """The canonical order after inputs have changed places."""
-    from cnnzoo.verification.computed import ordered
-
-    return ordered(operations, [len(operations) - 1])

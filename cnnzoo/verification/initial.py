@@ -124,20 +124,24 @@ class _Fills(TorchFunctionMode):
         return {name: _named(self.steps[key]) for key, name in self.names.items() if key in self.steps}
 
 
-def _kaiming_bound(weight: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> float:
+def _kaiming_bound(weight: Tensor, a: Any = 0.0, mode: Any = "fan_in", nonlinearity: Any = "leaky_relu") -> float:
     area = weight[0, 0].numel()
     fan = weight.shape[mode == "fan_in"] * area
     return nn.init.calculate_gain(nonlinearity, a) * math.sqrt(3 / fan)
 
 
-VIEWS = set("view detach split chunk transpose unsqueeze flatten reshape __get__ view_as t permute unbind".split())
+VIEWS = {
+    *("view", "detach", "split", "chunk", "transpose", "unsqueeze", "flatten", "reshape", "view_as", "t", "permute"),
+    *("unbind", "__get__"),
+}
 FRESH = {"uniform_", "normal_", "fill_", "zero_", "copy_", "kaiming_uniform_", "constant_"}
 
 
 def _named(steps: Sequence[tuple[str, Any]]) -> Distribution:
     """The distribution that a row of steps makes, where it is a known one."""
     last = max((i for i, (name, _) in enumerate(steps) if name in FRESH), default=0)
-    steps = [(n, v) for n, v in steps[last:] if not (n in ("add_", "mul_") and _number(v[0]) == ("add_" != n) * 1.0)]
+    nothing = {"add_": 0.0, "mul_": 1.0}
+    steps = [(name, v) for name, v in steps[last:] if name not in nothing or _number(v[0]) != nothing[name]]
     names = [name for name, _ in steps]
     (first, values), *rest = steps
     if first in ("fill_", "zero_") and not rest:

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cnnzoo.verification.computed import INPUT, Facts, Operation, ordered
+from cnnzoo.verification.computed import INPUT, Operation, ordered
+from cnnzoo.verification.operations import Facts
 
 MAIN = {"dropout": "p", "scale": "by", "shift": "by", "subsample": "stride"}
 """The fact that an operation's first number is."""
@@ -30,12 +31,10 @@ DEFAULTS: dict[str, Facts] = {
     "bn": {"affine": True},
 }
 """What a line need not say. It is compared all the same."""
-KINDS = sorted(
-    "conv linear max average bn lrn relu tanh sigmoid dropout scale shift subsample zeros cat add coefficients biases "
-    "minus square sum".split()
-    + ["global average", "global max", "adaptive average"],
-    key=len,
-    reverse=True,
+KINDS = (
+    *("global average", "global max", "adaptive average", "coefficients", "subsample", "sigmoid", "dropout", "average"),
+    *("linear", "biases", "square", "zeros", "minus", "scale", "shift", "conv", "relu", "tanh", "max", "lrn", "cat"),
+    *("add", "sum", "bn"),
 )
 
 
@@ -95,8 +94,8 @@ class _Reader:
 
     def call(self, block: str, arguments: Sequence[str], at: int, path: "_Path") -> int:
         """The operations of a block with its arguments in their places."""
-        given = dict(one.partition("=")[::2] for one in self.blocks[block].get("takes", "").split())
-        named = dict(one.split("=") for one in arguments if "=" in one)
+        given = {one.partition("=")[0]: one.partition("=")[2] for one in self.blocks[block].get("takes", "").split()}
+        named = {one.partition("=")[0]: one.partition("=")[2] for one in arguments if "=" in one}
         placed = (one for one in arguments if "=" not in one)
         values = {key: named.get(key) or next(placed, default) for key, default in given.items()}
         text = re.sub(r"\{(\w+)\}", lambda hit: values[hit[1]], self.blocks[block]["lines"])
@@ -140,6 +139,7 @@ def read(table: Mapping[str, Any], paper: Mapping[str, Any]) -> tuple[Line, ...]
 
 
 def lines_of(text: str) -> list[str]:
+    """The lines that say something."""
     return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
