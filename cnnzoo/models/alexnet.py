@@ -6,22 +6,28 @@ five convolutions and three fully connected layers over two GPUs. `alexnet(class
 2014), without normalisation, which is what the name means today.
 """
 
+from typing import Literal
+
 from torch import nn
 
 from cnnzoo.cnn import CNN
+from cnnzoo.errors import OptionError
 from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
 __all__ = ["AlexNet", "alexnet"]
 
 PAPER = Paper("alexnet")
+LRN = Literal["printed", "released"]
 
 
 class AlexNet(CNN):
     """AlexNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv1 to conv5 and fc6 to fc8."""
 
 
-def tower(widths: tuple[int, int, int, int, int], in_channels: int, *, classic: bool) -> dict[str, nn.Module]:
+def tower(
+    widths: tuple[int, int, int, int, int], in_channels: int, *, classic: bool, lrn: LRN = "printed"
+) -> dict[str, nn.Module]:
     """The five convolutions and what stands between them, to maps of 6x6."""
     groups = 2 if classic else 1  # section 3.5: conv2, conv4 and conv5 see the maps of their own GPU only
     kernels = (
@@ -35,15 +41,22 @@ def tower(widths: tuple[int, int, int, int, int], in_channels: int, *, classic: 
     for i, convolution in enumerate(kernels, 1):
         layers[f"conv{i}"] = convolution
         layers[f"relu{i}"] = nn.ReLU(inplace=True)
-        if classic and i in (1, 2):  # section 3.3; the authors' code divides alpha by the window, as torch does
-            layers[f"norm{i}"] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
+        if classic and i in (1, 2):  # section 3.3
+            layers[f"norm{i}"] = LocalResponseNorm.krizhevsky2012(lrn)
         if i in (1, 2, 5):  # section 3.4: windows overlap by a pixel
             layers[f"pool{i}"] = nn.MaxPool2d(3, stride=2)
     return layers
 
 
 @register(PAPER, input_shape=(3, 224, 224))
-def alexnet(*, classic: bool = False, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> AlexNet:
+def alexnet(
+    *,
+    classic: bool = False,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+    lrn: LRN | None = None,
+) -> AlexNet:
     """AlexNet as one tower of 64-192-384-256-256 maps; `classic=True` is the two-group network of 2012.
 
     Args:
@@ -53,12 +66,18 @@ def alexnet(*, classic: bool = False, num_classes: int = 1000, in_channels: int 
         in_channels: channels of the pictures.
         dropout: probability with which a unit of the fully connected layers is left out: before fc6 and fc7, with
             `classic` behind them.
+        lrn: `"printed"`, the default with `classic`, adds 1e-4 times the sum of the squares, as the formula of section
+            3.3 does; `"released"` divides it by the window of 5, as the authors' code and Caffe do, which weights from
+            there need. Only with `classic`.
+
+    Raises:
+        OptionError: `lrn` was given without `classic`, or is neither of the two.
 
     Source: Krizhevsky et al. 2012, section 3 and Figure 2. It prints 224x224, which its strides do not divide; 227
     without padding gives the printed 55x55.
     """
     if classic:
-        layers = tower((96, 256, 384, 384, 256), in_channels, classic=True) | {
+        layers = tower((96, 256, 384, 384, 256), in_channels, classic=True, lrn=lrn or "printed") | {
             "flatten": nn.Flatten(),
             "fc6": nn.Linear(256 * 6 * 6, 4096),
             "relu6": nn.ReLU(inplace=True),
@@ -67,6 +86,11 @@ def alexnet(*, classic: bool = False, num_classes: int = 1000, in_channels: int 
             "relu7": nn.ReLU(inplace=True),
             "drop7": nn.Dropout(dropout),
         }
+    elif lrn is not None:
+        raise OptionError(
+            f"alexnet: lrn={lrn!r} belongs to the network of 2012; the single tower normalises nothing: "
+            "pass classic=True"
+        )
     else:
         layers = tower((64, 192, 384, 256, 256), in_channels, classic=False) | {
             "avgpool": nn.AdaptiveAvgPool2d(6),

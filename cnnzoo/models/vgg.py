@@ -6,6 +6,7 @@ the paper did not know.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
@@ -47,7 +48,9 @@ class VGG(CNN):
         in_channels: channels of the pictures.
         dropout: probability with which a unit of fc6 and fc7 is left out.
         norm: normalise every convolution.
-        lrn: local response normalisation behind the first convolution.
+        lrn: local response normalisation behind the first convolution, `"printed"` or `"released"`; None for none.
+        init: the scheme that initialises it. Section 3.1 starts A from small random weights and the others from A's,
+            and notes that those of Glorot and Bengio (2010) make that unnecessary.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class VGG(CNN):
         in_channels: int,
         dropout: float,
         norm: bool = False,
-        lrn: bool = False,
+        lrn: Literal["printed", "released"] | None = None,
+        init: str = "glorot2010",
     ) -> None:
         layers: dict[str, nn.Module] = {}
         inputs = in_channels
@@ -70,7 +74,7 @@ class VGG(CNN):
                 layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
                 inputs = width
             if lrn and block == 1:  # Table 1, column A-LRN, with the constants of AlexNet
-                layers["norm1"] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)
+                layers["norm1"] = LocalResponseNorm.krizhevsky2012(lrn)
             layers[f"pool{block}"] = nn.MaxPool2d(2)
         layers["avgpool"] = nn.AdaptiveAvgPool2d(7)  # nothing to do at 224x224; lets other sizes in
         layers["flatten"] = nn.Flatten()
@@ -78,9 +82,6 @@ class VGG(CNN):
             layers[f"fc{name}"] = nn.Linear(features, 4096)
             layers[f"relu{name}"] = nn.ReLU(inplace=True)
             layers[f"drop{name}"] = nn.Dropout(dropout)
-        # Section 3.1 starts A from small random weights and the others from A's, and notes that those of Glorot and
-        # Bengio (2010) make that unnecessary.
-        init = "he2015" if norm else "simonyan2014" if configuration is A else "glorot2010"
         super().__init__(
             layers,
             input_shape=(in_channels, 224, 224),
@@ -93,19 +94,33 @@ class VGG(CNN):
 @register(PAPER, input_shape=(3, 224, 224))
 def vgg11(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
     """VGG configuration A: eight convolutions."""
-    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, init="simonyan2014")
 
 
 @register(PAPER, input_shape=(3, 224, 224))
 def vgg11_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
     """VGG configuration A with batch normalisation."""
-    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True, init="he2015")
 
 
 @register(PAPER, input_shape=(3, 224, 224))
-def vgg11_lrn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
-    """VGG configuration A-LRN: local response normalisation behind conv1_1, which the paper found not to help."""
-    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, lrn=True)
+def vgg11_lrn(
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+    lrn: Literal["printed", "released"] = "printed",
+) -> VGG:
+    """VGG configuration A-LRN: local response normalisation behind conv1_1, which the paper found not to help.
+
+    Args:
+        num_classes: number of scores; 0 ends the network at the 4,096 features of fc7.
+        in_channels: channels of the pictures.
+        dropout: probability with which a unit of fc6 and fc7 is left out.
+        lrn: `"printed"` adds 1e-4 times the sum of the squares, as AlexNet's paper prints it; `"released"` divides that
+            by the window of 5, as its authors' code and Caffe do.
+    """
+    return VGG(A, num_classes=num_classes, in_channels=in_channels, dropout=dropout, lrn=lrn, init="simonyan2014")
 
 
 @register(PAPER, input_shape=(3, 224, 224))
@@ -117,7 +132,7 @@ def vgg13(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
 @register(PAPER, input_shape=(3, 224, 224))
 def vgg13_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
     """VGG configuration B with batch normalisation."""
-    return VGG(B, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+    return VGG(B, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True, init="he2015")
 
 
 @register(PAPER, input_shape=(3, 224, 224))
@@ -135,7 +150,7 @@ def vgg16(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
 @register(PAPER, input_shape=(3, 224, 224))
 def vgg16_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
     """VGG configuration D with batch normalisation."""
-    return VGG(D, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+    return VGG(D, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True, init="he2015")
 
 
 @register(PAPER, input_shape=(3, 224, 224))
@@ -147,4 +162,4 @@ def vgg19(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
 @register(PAPER, input_shape=(3, 224, 224))
 def vgg19_bn(*, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5) -> VGG:
     """VGG configuration E with batch normalisation."""
-    return VGG(E, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True)
+    return VGG(E, num_classes=num_classes, in_channels=in_channels, dropout=dropout, norm=True, init="he2015")

@@ -21,7 +21,7 @@ def shown() -> list[tuple[str, Checkpoint]]:
     """The networks of the pages with their bundled weights: the first of each variant and list of classes."""
     found: dict[tuple[str, bool, Any], Checkpoint] = {}
     for name in NETWORKS:
-        for one in checkpoints(name):
+        for one in list_checkpoints(name):
             if one.source == "bundled":
                 found.setdefault((name, bool(one.options.get("classic")), one.class_set), one)
     return [(name, checkpoint) for (name, *_), checkpoint in found.items()]
