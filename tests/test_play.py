@@ -436,9 +436,7 @@ def test_drawings_are_framed_as_mnist_was_made(browser: Browser, address: str) -
         ink[30 : 30 + height // 3, 50 : 50 + width // 2] = 0
         bytes_ = ink.flatten().int().tolist()
         found = torch.tensor(
-            module(
-                browser, "images.js", "(it, ink) => [...it.framed(Uint8Array.from(ink), 280, 280, 'mnist')]", bytes_
-            )
+            module(browser, "images.js", "(it, ink) => [...it.framed(Uint8Array.from(ink), 280, 280, 'mnist')]", bytes_)
         ).view(28, 28)
         rows, columns = found.amax(1).nonzero(), found.amax(0).nonzero()
         assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) + 1 == 20

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from cnnzoo.checkpoints.table import Checkpoint, checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.errors import OptionError
 from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
@@ -21,7 +21,7 @@ def shown() -> list[tuple[str, Checkpoint]]:
     """The networks of the pages with their bundled weights: the first of each variant and list of classes."""
     found: dict[tuple[str, bool, Any], Checkpoint] = {}
     for name in NETWORKS:
-        for one in checkpoints(name):
+        for one in list_checkpoints(name):
             if one.source == "bundled":
                 found.setdefault((name, bool(one.options.get("classic")), one.class_set), one)
     return [(name, checkpoint) for (name, *_), checkpoint in found.items()]
