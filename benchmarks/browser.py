@@ -31,15 +31,15 @@ def chromium(profile: Path) -> Iterator[Any]:
         from selenium import webdriver
     except ImportError:
         raise LookupError("selenium is not installed: pip install selenium") from None
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
+    browser, driver_program = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if browser is None or driver_program is None:
         raise LookupError("no chromium and chromedriver: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
+    options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_program))
     try:
         yield driver
     finally:

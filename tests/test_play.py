@@ -436,9 +436,7 @@ def test_drawings_are_framed_as_mnist_was_made(browser: Browser, address: str) -
         ink[30 : 30 + height // 3, 50 : 50 + width // 2] = 0
         bytes_ = ink.flatten().int().tolist()
         found = torch.tensor(
-            module(
-                browser, "picture.js", "(it, ink) => [...it.framed(Uint8Array.from(ink), 280, 280, 'mnist')]", bytes_
-            )
+            module(browser, "images.js", "(it, ink) => [...it.framed(Uint8Array.from(ink), 280, 280, 'mnist')]", bytes_)
         ).view(28, 28)
         rows, columns = found.amax(1).nonzero(), found.amax(0).nonzero()
         assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) + 1 == 20
@@ -446,8 +444,26 @@ def test_drawings_are_framed_as_mnist_was_made(browser: Browser, address: str) -
         for axis in (0, 1):
             middle = (found.sum(1 - axis) * at).sum() / found.sum()
             assert abs(float(middle) - 14) <= 0.5 + 1e-6
-    empty = module(browser, "picture.js", "(it) => [...it.framed(new Uint8Array(78400), 280, 280, 'mnist')]")
+    empty = module(browser, "images.js", "(it) => [...it.framed(new Uint8Array(78400), 280, 280, 'mnist')]")
     assert set(empty) == {0}
+
+
+def test_dark_on_bright_is_inverted(browser: Browser, address: str) -> None:
+    browser.open(f"{address}/play/?lang=en")
+    ink = torch.zeros(90, 70, dtype=torch.uint8)
+    ink[20:60, 30:36] = 255
+    ink[20:26, 15:36] = 255
+    frames = [
+        module(
+            browser,
+            "images.js",
+            "(it, grey) => [...it.greyImage({ rgba: grey.flatMap((g) => [g, g, g, 255]), height: 90, width: 70 }, 'mnist')]",
+            pixels.flatten().tolist(),
+        )
+        for pixels in (ink, 255 - ink, 200 - ink // 2)
+    ]
+    assert sum(frames[0]) > 0
+    assert frames[0] == frames[1] == frames[2]
 
 
 @pytest.mark.parametrize(("size", "new"), [((37, 53), (20, 28)), ((28, 28), (41, 30)), ((100, 180), (50, 60))])
@@ -460,7 +476,7 @@ def test_images_are_resized_as_pil_does(
         list(Image.fromarray(pixels.numpy()).resize(new[::-1], Image.Resampling.BILINEAR).tobytes())
     )
     found = module(
-        browser, "picture.js", "(it, p, a, b) => [...it.resize(p, [...a, 1], b)]", pixels.flatten().tolist(), size, new
+        browser, "images.js", "(it, p, a, b) => [...it.resize(p, [...a, 1], b)]", pixels.flatten().tolist(), size, new
     )
     assert (torch.tensor(found) - expected).abs().max() <= 1
 
@@ -480,9 +496,9 @@ def settings_table() -> list[tuple[dict[str, int | bool | str], int]]:
     """Settings and the size of their output, as Python has it."""
     found = []
     for op in ("conv", "max", "average"):
-        for n in (1, 2, 5, 8, 13, 16):
+        for n in (1, 2, 7, 12, 16):
             for k in (1, 2, 3, 5, 7):
-                for s in (1, 2, 3, 5):
+                for s in (1, 2, 3):
                     for p in (0, 1, 3):
                         d = 1 if op == "average" else 1 + (n + k + s) % 3
                         ceil = op != "conv" and (n + k + p) % 2 == 0

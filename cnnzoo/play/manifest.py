@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from cnnzoo.checkpoints.table import Checkpoint, checkpoints
+from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.errors import OptionError
 from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample

@@ -7,9 +7,7 @@ from importlib.resources import files
 from cnnzoo.play.manifest import described, shown
 
 PAGES = {"play.html": "play/index.html", "convolution.html": "convolution/index.html"}
-
-SAMPLES = {"captchas": "play/captchas", "fashion_mnist": "data/samples"}
-"""Where the sample images of a data set are; they are called `NUMBER-LABEL.png` or `.webp`."""
+IMAGES = (".png", ".webp")
 
 
 def pages() -> dict[str, bytes]:
@@ -29,7 +27,8 @@ def _pages() -> Iterator[tuple[str, bytes]]:
     for _, checkpoint in networks:
         weights = package.joinpath(f"checkpoints/bundled/{checkpoint.file}")
         yield f"play/weights/{checkpoint.file}", weights.read_bytes()
-    images = {data: dict(_images(folder)) for data, folder in SAMPLES.items()}
+    sets = dict.fromkeys(checkpoint.class_set or "captchas" for _, checkpoint in networks)
+    images = {data: dict(_images(str(data))) for data in sets}
     for data, found in images.items():
         for name, content in found.items():
             yield f"play/samples/{data}/{name}", content
@@ -40,14 +39,17 @@ def _pages() -> Iterator[tuple[str, bytes]]:
     yield "play/manifest.json", json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _images(folder: str) -> Iterator[tuple[str, bytes]]:
-    """The images of a folder of the package by file name."""
-    for file in files("cnnzoo").joinpath(folder).iterdir():
-        if file.name.endswith((".png", ".webp")):
-            yield file.name, file.read_bytes()
+def _images(data: str) -> Iterator[tuple[str, bytes]]:
+    """The sample images of a data set by file name."""
+    package = files("cnnzoo")
+    folder = package.joinpath("play/captchas" if data == "captchas" else f"data/samples/{data}")
+    if data == "fashion_mnist" and not folder.is_dir():
+        folder = package.joinpath("data/samples")
+    if folder.is_dir():
+        yield from ((file.name, file.read_bytes()) for file in folder.iterdir() if file.name.endswith(IMAGES))
 
 
 def _sample(data: str, name: str) -> dict[str, str]:
-    """An image and what it shows: the text of a CAPTCHA, or else the number of its class."""
+    """An image, called `NUMBER-LABEL.png` or the like, and its class: the text of a CAPTCHA, or else the number."""
     number, _, text = name.rpartition(".")[0].partition("-")
     return {"file": f"samples/{data}/{name}", "label": text if data == "captchas" else number}

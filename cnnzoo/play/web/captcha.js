@@ -1,4 +1,4 @@
-// The CAPTCHA reader: the picture, the four digits that are read in it, and where each of them was seen.
+// The CAPTCHA reader: the image, the four digits that are read in it, and where each of them was seen.
 
 import { softmax } from "./engine.js";
 import { color, h, number, t } from "./page.js";

@@ -249,7 +249,7 @@ class Stage {
     this.kind = this.layer.kind;
     this.type = spec.type;
     this.params = spec.params;
-    this.input = input; // the previous stage, or the picture
+    this.input = input; // the previous stage, or the image
     this.sum = maps(...this.layer.shape(input.out.shape));
     this.out = this.sum;
   }
@@ -297,7 +297,7 @@ export class Network {
       else if (layer.type !== "Flatten") throw new Error(`${spec.id}: this page does not run layers of type ${layer.type}`);
     }
   }
-  /** Scores of a picture: bytes (height, width, channels) as the manifest's preprocessing wants them. */
+  /** Scores of an image: bytes (height, width, channels) as the manifest's preprocessing wants them. */
   run(bytes) {
     const { channels, height, width, pad, mean, std } = this.spec.preprocessing;
     const { data, shape } = this.picture.out;
@@ -314,7 +314,7 @@ export class Network {
   get scores() {
     return this.stages.at(-1).out.data;
   }
-  /** What a unit of a stage sees: for each map before it, from its input to the picture, rows and columns. */
+  /** What a unit of a stage sees: for each map before it, from its input to the image, rows and columns. */
   field(stage, y, x) {
     const found = [];
     let box = { top: y, left: x, bottom: y + 1, right: x + 1 };

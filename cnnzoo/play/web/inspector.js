@@ -46,7 +46,7 @@ export class Inspector {
       ...this[parts[stage.kind]](),
     );
   }
-  /** The part of the picture that the unit sees. */
+  /** The part of the image that the unit sees. */
   patch() {
     const { network, stage, unit } = this;
     const box = network.field(stage, unit.y, unit.x).at(-1);

@@ -114,7 +114,7 @@ export class Pad {
       this.onInk();
     });
   }
-  /** A picture of 28x28 bytes in place of a drawing. */
+  /** An image of 28x28 bytes in place of a drawing. */
   show(bytes) {
     this.clear();
     this.bytes = bytes;

@@ -1,4 +1,4 @@
-// Maps as pictures: blue below zero, orange above it.
+// Maps as images: blue below zero, orange above it.
 
 import { color } from "./page.js";
 

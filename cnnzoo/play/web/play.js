@@ -6,7 +6,7 @@ import { Inspector } from "./inspector.js";
 import { Pad, SIDE } from "./pad.js";
 import { begin, h, number, onChange, t } from "./page.js";
 import { readColors } from "./paint.js";
-import { colorPicture, decoded, framed, greyPicture } from "./picture.js";
+import { colorImage, decoded, framed, greyImage } from "./images.js";
 import { Stack } from "./stack.js";
 
 const ORDER = ["mnist", "fashion_mnist", "captchas"];
@@ -74,7 +74,7 @@ class View {
   }
 }
 
-/** Two LeNet-5s, that of 1998 and that of today, on the same picture. */
+/** Two LeNet-5s, that of 1998 and that of today, on the same image. */
 class LeNetView extends View {
   constructor(networks, data, samples) {
     super([...networks].sort((a, b) => b.spec.classic - a.spec.classic));
@@ -155,7 +155,7 @@ class LeNetView extends View {
       complain(new Error(t("error.image")));
       return;
     }
-    this.pad.show(greyPicture(found, this.data));
+    this.pad.show(greyImage(found, this.data));
   }
   /** Everything that happens between a movement of the pen and the answer. */
   stroke() {
@@ -193,11 +193,14 @@ class LeNetView extends View {
     });
   }
   async begin() {
+    const blank = new Uint8Array(28 * 28);
+    for (let i = 0; i < 12; i++) for (const one of this.networks) one.run(blank); // so that the browser compiles the engine
     if (this.data === "mnist") this.pad.write(5);
     else await this.sample(this.samples.at(-1).file);
     const [stack] = this.stacks;
     const stage = stack.network.stages.find(({ name }) => name === "c3");
     this.stroke();
+    times.length = 0; // the first of a page says little
     this.pick(stack, stage, { map: 3, y: 4, x: 5 });
     at("inspector").classList.remove("open"); // on a small screen, only when asked
   }
@@ -243,7 +246,7 @@ class CaptchaView extends View {
       return;
     }
     const { height, width } = this.networks[0].spec.preprocessing;
-    this.bytes = colorPicture(found, [height, width]);
+    this.bytes = colorImage(found, [height, width]);
     this.label = label;
     this.run();
   }

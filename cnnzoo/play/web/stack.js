@@ -151,7 +151,10 @@ export class Stack {
         maps = seen(at, maps, box.stage);
         at = box.stage;
         const row = this.rows.find((one) => one.stage === box.stage);
-        row.mosaic.marks = [{ ...box, maps: box.stage.kind === "input" ? [0] : maps }];
+        const [count, height, width] = at.out.shape;
+        const all = maps.length === count && box.top <= 0 && box.left <= 0 && box.bottom >= height && box.right >= width;
+        if (at.kind === "input") row.mosaic.marks = [{ ...box, maps: [0] }];
+        else if (!all) row.mosaic.marks = [{ ...box, maps }]; // a frame around everything says nothing
       }
     }
   }

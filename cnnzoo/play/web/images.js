@@ -1,4 +1,4 @@
-// From a drawing or a chosen picture to the bytes that a network takes.
+// From a drawing or a chosen image to the bytes that a network takes.
 
 /** Grey bytes as PIL makes them of red, green and blue (ITU-R 601-2, in 16 bits). */
 export function grey(rgba) {
@@ -24,7 +24,7 @@ function triangles(from, to) {
   });
 }
 
-/** A picture (height, width, channels) of another size: bilinear, and smoothed where it shrinks. */
+/** An image (height, width, channels) of another size: bilinear, and smoothed where it shrinks. */
 export function resize(pixels, [height, width, channels], [newHeight, newWidth]) {
   const wide = new Float64Array(height * newWidth * channels);
   triangles(width, newWidth).forEach(({ first, weights }, x) => {
@@ -64,10 +64,10 @@ function bounds(pixels, height, width, threshold) {
 }
 
 /**
- * Bright ink on black (height, width), brought to 28x28 as the pictures of the data set were made.
+ * Bright ink on black (height, width), brought to 28x28 as the images of the data set were made.
  *
  * MNIST's digits were scaled into 20x20 pixels, aspect ratio kept, and placed with their centre of mass in the middle;
- * the articles of Fashion-MNIST fill the picture, and stand in its middle.
+ * the articles of Fashion-MNIST fill the image, and stand in its middle.
  */
 export function framed(ink, height, width, data) {
   const side = 28;
@@ -99,18 +99,24 @@ export function framed(ink, height, width, data) {
   return frame;
 }
 
-/** A picture file's pixels as { rgba, height, width }. Throws where the browser cannot read it. */
+const LARGEST = 1024; // of a photograph, more pixels than any network here can use
+
+/** An image file's pixels as { rgba, height, width }, on white where it is transparent. Throws where it is none. */
 export async function decoded(blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const scale = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  return { rgba: context.getImageData(0, 0, bitmap.width, bitmap.height).data, height: bitmap.height, width: bitmap.width };
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  return { rgba: context.getImageData(0, 0, width, height).data, height, width };
 }
 
-/** A chosen picture for LeNet-5: one of 28x28 as it is, any other cut out and centred; dark on bright is inverted. */
-export function greyPicture({ rgba, height, width }, data) {
+/** A chosen image for LeNet-5: one of 28x28 as it is, any other cut out and centred; dark on bright is inverted. */
+export function greyImage({ rgba, height, width }, data) {
   const pixels = grey(rgba);
   if (height === 28 && width === 28) return pixels;
   let [border, count] = [0, 0];
@@ -127,8 +133,8 @@ export function greyPicture({ rgba, height, width }, data) {
   return framed(contrast.map((value) => Math.max(0, Math.min(255, ((value / most - 0.25) / 0.5) * 255))), height, width, data);
 }
 
-/** A chosen picture for a network in colour: (height, width, 3), resized where its size differs. */
-export function colorPicture({ rgba, height, width }, [wantedHeight, wantedWidth]) {
+/** A chosen image for a network in colour: (height, width, 3), resized where its size differs. */
+export function colorImage({ rgba, height, width }, [wantedHeight, wantedWidth]) {
   const rgb = new Uint8Array(height * width * 3);
   for (let i = 0, j = 0; i < rgba.length; i += 4) for (let c = 0; c < 3; c++) rgb[j++] = rgba[i + c];
   return height === wantedHeight && width === wantedWidth ? rgb : resize(rgb, [height, width, 3], [wantedHeight, wantedWidth]);
