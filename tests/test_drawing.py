@@ -36,6 +36,14 @@ REGISTERED = [
 SIZES = {"t": (15, True), "n": (11, True), "s": (10, False), "k": (10, False)}
 
 
+def test_a_registered_name_takes_its_arguments() -> None:
+    assert cnnzoo.draw("lenet5", classic=True).title == "lenet5 (classic)"
+    with pytest.raises(cnnzoo.OptionError, match=r"draw: vgg16 takes no classic="):
+        cnnzoo.draw("vgg16", classic=True)
+    with pytest.raises(cnnzoo.OptionError, match=r"draw: got classic= with a network that is built already"):
+        cnnzoo.draw(build("vgg16"), classic=True)
+
+
 def build(name: str, classic: bool = False) -> nn.Module:
     options = {"classic": True} if classic else {}
     return cnnzoo.create(cnnzoo.spec(name).name, device="meta", **options)
@@ -522,7 +530,7 @@ def test_bad_arguments() -> None:
         cnnzoo.draw(nn.Linear(2, 2))
     with pytest.raises(cnnzoo.OptionError, match=r"draw: Identity hands its input on unchanged"):
         cnnzoo.draw(nn.Identity(), input_shape=(3, 4, 4))
-    with pytest.raises(cnnzoo.OptionError, match=r"draw: the model asks for the values of a tensor"):
+    with pytest.raises(cnnzoo.OptionError, match=r"draw: the model asks for the values of a tensor at test_drawing.py"):
         cnnzoo.draw(Branching())
     with pytest.raises(cnnzoo.ShapeError, match=r"draw: input 3x8x8: .*The smallest input that works is 63x63"):
         cnnzoo.draw("alexnet", input_shape=(3, 8, 8))

@@ -28,11 +28,9 @@ def draw(
 ) -> None:
     """Draw a network or block: its maps as boxes to scale, or its layers as a graph."""
     import cnnzoo
-    from cnnzoo.zoo import construct_named
 
     options = ({"classic": True} if classic else {}) | settings_of(settings)
-    model = construct_named(cnnzoo.spec(name).name, options, device="meta")
     shape = shape_of(input_shape) if input_shape else None
-    drawing = cnnzoo.draw(model, input_shape=shape, style=style, depth=depth, theme=theme)  # type: ignore[arg-type]
+    drawing = cnnzoo.draw(name, input_shape=shape, style=style, depth=depth, theme=theme, **options)  # type: ignore[arg-type]
     path = drawing.save(out or Path(f"{name}.svg"))
     click.echo(f"{path}: {drawing.title}, {drawing.width}x{drawing.height}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -13,10 +13,9 @@ from cnnzoo.drawing.parts import Card, Closed, Frame, Group, assembled, grouped
 from cnnzoo.drawing.svg import THEMES, element, number, rules, safe, text, text_width
 from cnnzoo.drawing.volumes import volumes
 from cnnzoo.errors import OptionError
-from cnnzoo.registry import Config, find
-from cnnzoo.shapes.trace import nominal_shape
+from cnnzoo.registry import Config, resolve
+from cnnzoo.shapes.trace import Inputs, Spec, own_shape, unwrapped
 from cnnzoo.support.files import replacing
-from cnnzoo.zoo import construct_named
 
 STYLES = ("volumes", "graph")
 FORMATS = (".svg", ".png", ".pdf")
@@ -101,10 +100,11 @@ class Drawing:
 def draw(
     model: nn.Module | str,
     *,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Spec | None = None,
     style: Literal["volumes", "graph"] = "volumes",
     depth: int | None = None,
     theme: Literal["auto", "light", "dark"] = "auto",
+    **options: Any,
 ) -> Drawing:
     """Draw a network. Nothing runs: the drawing is made from the shapes that `infer_shapes` finds.
 
@@ -117,6 +117,7 @@ def draw(
         depth: how many levels of blocks to open: 0 draws the network as one node, 1 what it consists of, and so on.
             By default as much as stays legible.
         theme: `"light"`, `"dark"`, or `"auto"`, which follows what the reader's system prefers.
+        **options: arguments of a registered network's constructor, such as `classic=True`.
 
     Returns:
         A drawing that notebooks show, with `save(path)` for SVG, PNG and PDF.
@@ -137,10 +138,9 @@ def draw(
         raise OptionError(f"draw: got theme={theme!r}; it is one of {', '.join(map(repr, THEMES))}")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise OptionError(f"draw: got depth={depth!r}; it is 0 (the network as one node) or more")
-    if isinstance(model, str):
-        model = construct_named(find(model, "draw").name, {}, device="meta")
-    shape = tuple(input_shape or _own_shape(model) or nominal_shape(model, None, "draw"))
-    layers = follow(model, shape)
+    model = unwrapped(resolve(model, options, "draw"), "draw")
+    shape = max(Inputs.of(model, "draw", _own_shape(model) if input_shape is None else input_shape).shapes, key=len)
+    layers = follow(model, shape if input_shape is None else input_shape)
     if not layers:
         raise OptionError(f"draw: {type(model).__name__} hands its input on unchanged; there is nothing to draw")
     title = _title(model)
@@ -161,12 +161,12 @@ def _title(model: nn.Module) -> str:
 
 
 def _own_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """What a registered block is made for: it has no `input_shape` of its own."""
+    """What a registered block is made for, with the channels that it was built for; None for anything else."""
     config = getattr(model, "config", None)
-    if getattr(model, "input_shape", None) or not isinstance(config, Config):
+    shape = own_shape(model)
+    if getattr(model, "input_shape", None) or not isinstance(config, Config) or shape is None:
         return None
-    channels, *size = find(config.name, "draw").input_shape
-    return (config.options.get("in_channels", channels), *size)
+    return (config.options.get("in_channels", shape[0]), *shape[1:])
 
 
 def _opened_to(depth: int) -> Closed:

@@ -1,13 +1,13 @@
 """Which layer feeds which: a probe that remembers what made it, carried through the model's own `forward`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnnzoo.shapes.probe import ShapeProbe, Trace
+from cnnzoo.shapes.probe import ShapeProbe, Trace, probes
 from cnnzoo.shapes.trace import trace
 
 Shape = tuple[int, ...]
@@ -71,6 +71,7 @@ class Flow(Trace):
         self._calls: dict[int, tuple[Any, Call]] = {}
         self._leaves: dict[int, tuple[Any, Layer]] = {}
         self._counted: set[nn.Module] = set()
+        self.inside = False  # a rule may use operations in its turn, which are none of the model's
 
     def record(self, function: str, inputs: Sequence["FlowProbe"], shape: Shape) -> Layer:
         """The layer that an operation belongs to: the innermost module, or the operation itself in a container."""
@@ -101,54 +102,47 @@ class Flow(Trace):
         self._counted.add(module)
         return sum(parameter.numel() for parameter in module._parameters.values() if parameter is not None)
 
-    def _call(self, entry: tuple[nn.Module, int]) -> Call:
+    def _call(self, entry: list[Any]) -> Call:
         if id(entry) not in self._calls:
             self._calls[id(entry)] = (entry, Call(entry[0], self.names.get(entry[0], "")))
         return self._calls[id(entry)][1]
 
 
 class FlowProbe(ShapeProbe):
-    """A shape that knows the layer which made it."""
+    """A shape that knows the layer which made it; None made the model's input."""
 
     __slots__ = ("source",)
-    source: Layer | None
-    trace: Flow
+    trace: Flow  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    @classmethod
-    def image(cls, shape: Shape, trace: Trace, dtype: torch.dtype) -> "FlowProbe":
-        probe = super().image(shape, trace, dtype)
-        assert isinstance(probe, FlowProbe)
-        probe.source = None
-        return probe
+    def __init__(self, shape: Sequence[int], field: Any, trace: Trace, dtype: torch.dtype) -> None:
+        super().__init__(shape, field, trace, dtype)
+        self.source: Layer | None = None
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        inputs = list(_probes((args, kwargs)))
-        out = super().__torch_function__(func, types, args, kwargs)
-        first = next(_probes(out, ShapeProbe), None)
-        if first is None or not inputs:
+        inputs = [probe for probe in probes((args, kwargs)) if isinstance(probe, FlowProbe) and not probe.plain]
+        if not inputs or inputs[0].trace.inside:
+            return super().__torch_function__(func, types, args, kwargs)
+        flow = inputs[0].trace
+        flow.inside = True
+        try:
+            out = super().__torch_function__(func, types, args, kwargs)
+        finally:
+            flow.inside = False
+        first = next(probes(out), None)
+        if first is None:
             return out
         name = getattr(func, "__name__", "operation")
         plain = name.strip("_").removeprefix("i") if name in _IN_PLACE else name.strip("_")
         source = inputs[0].source
         if plain not in INVISIBLE:
-            source = inputs[0].trace.record(plain, inputs, tuple(first.shape[1:]))
+            source = flow.record(plain, inputs, tuple(first.shape[1:]))
         if name in _IN_PLACE or (name.endswith("_") and name[0] != "_") or (kwargs or {}).get("inplace"):
             inputs[0].source = source
         return _from(out, source)
 
 
 _IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}
-
-
-def _probes(value: Any, kind: type[ShapeProbe] = FlowProbe) -> Iterator[Any]:
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _probes(one, kind)
-    elif isinstance(value, dict):
-        yield from _probes(tuple(value.values()), kind)
 
 
 def _from(value: Any, source: Layer | None) -> Any:
@@ -163,7 +157,7 @@ def _from(value: Any, source: Layer | None) -> Any:
     return value
 
 
-def follow(model: nn.Module, input_shape: Sequence[int]) -> list[Layer]:
+def follow(model: nn.Module, input_shape: Any) -> list[Layer]:
     """The layers and functions that the model runs, in order, each with what feeds it; nothing is computed.
 
     Raises:

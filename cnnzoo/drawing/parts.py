@@ -138,6 +138,11 @@ class Frame:
         """Numbers in all parameters of one of it."""
         return sum(layer.params for layer in self.every_layer())
 
+    def cards(self) -> list["Item"]:
+        """All that is in it and in the frames within it; several blocks alike stay together."""
+        within = [item.cards() if isinstance(item, Frame) and item.count == 1 else [item] for item in self.items]
+        return [item for items in within for item in items]
+
     def is_chain(self) -> bool:
         """Whether every part feeds the next and nothing else."""
         return self.edges == {(i - 1, i) for i in range(len(self.items) + 1)}
@@ -252,18 +257,17 @@ class _Assembly:
                 continue
             if len(item.items) == 1 and isinstance(only := item.items[0], Card) and only.block is None:
                 only.name = item.name  # a unit is known by its own name, not by that of the layer in it
-            items += item.items
+            items += item.cards()
         frame.items = items
         self.connect(frame)
 
     def _dissolves(self, frame: Frame, index: int, item: Frame) -> bool:
         if self.volumes or len(item.items) == 1:
             return True
-        if any(isinstance(part, Frame) for part in item.items):
-            return False
         if any(i < index < j for i, j in frame.edges):  # a branch is seen to be one
-            return len(item.items) <= LARGEST_BRANCH
-        return item.is_chain() and len(item.items) <= 2
+            cards = item.cards()
+            return len(cards) <= LARGEST_BRANCH and all(card.count == 1 for card in cards)
+        return item.is_chain() and len(item.items) <= 2 and item.items == item.cards()
 
     def attach(self, frame: Frame) -> None:
         """Put a layer that only follows another one on its card."""
