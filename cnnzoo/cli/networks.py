@@ -1,13 +1,18 @@
 """What networks there are, and how they look."""
 
+import importlib
+import os
+import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from cnnzoo.cli.options import classic_option, json_option, set_option, settings_of, shape_of
 from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.errors import OptionError
+from cnnzoo.support.text import first_line
 
 
 @click.command("list")
@@ -95,28 +100,69 @@ def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[st
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every network, both variants.")
+@click.option(
+    "--against",
+    metavar="MODULE.NAME",
+    help="Compare somebody else's network with NAME's paper: a Python function or class that builds it without "
+    "arguments, such as torchvision.models.alexnet, or a network. It is imported, which runs its code.",
+)
+@click.option("--differences", is_flag=True, help="Show only the rows that differ.")
 @classic_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, names: tuple[str, ...], every: bool, classic: bool, as_json: bool) -> None:
-    """Compare networks with every figure their papers print; exit status 1 on any disagreement."""
+def verify(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    every: bool,
+    against: str | None,
+    differences: bool,
+    classic: bool,
+    as_json: bool,
+) -> None:
+    """Compare networks with everything their papers state; exit status 1 on any disagreement."""
     import cnnzoo
     from cnnzoo.verification import printed_networks
 
-    if every:
+    if against is not None:
+        last = against.rpartition(".")[2]
+        if every or len(names) > 1:
+            raise click.UsageError("--against compares one network with one paper: name one network")
+        results = [cnnzoo.verify(_imported(against), paper=names[0] if names else last, classic=classic)]
+    elif every:
         tables = [table for name in cnnzoo.list_models() for table in printed_networks(cnnzoo.spec(name))]
-        asked = [(table["name"], table.get("classic", False)) for table in tables]
+        results = [cnnzoo.verify(table["name"], classic=table.get("classic", False)) for table in tables]
     elif names:
-        asked = [(name, classic) for name in names]
+        results = [cnnzoo.verify(name, classic=classic) for name in names]
     else:
         raise click.UsageError("name a network, or pass --all")
-    results = [cnnzoo.verify(name, classic=variant) for name, variant in asked]
+    shown = [replace(result, rows=result.differences) if differences else result for result in results]
     if as_json:
-        print_json([asdict(result) | {"ok": result.ok} for result in results])
+        print_json([asdict(part) | {"ok": result.ok} for part, result in zip(shown, results, strict=True)])
     else:
-        for result in results:
-            console().print(result)
+        for part, result in zip(shown, results, strict=True):
+            console().print(part if part.rows else f"{result.title}: no differences")
+            if differences:
+                console().print(result.total)
     ctx.exit(0 if all(result.ok for result in results) else 1)
+
+
+def _imported(path: str) -> Any:
+    """What a dotted path names, also in a file of the current folder."""
+    module, _, name = path.rpartition(".")
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(
+            f"--against {path}: cannot import it: {first_line(error)}; expected a module and a name in it, such as "
+            "torchvision.models.alexnet"
+        ) from None
+    finally:
+        sys.path[:] = before
+    if not callable(found):
+        raise OptionError(f"--against {path}: is a {type(found).__name__}; expected a network or what builds one")
+    return found
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.trace import LayerShape, trace
 from cnnzoo.verification.comparison import Comparison, Difference, compare
 from cnnzoo.verification.computed import Computation, blank, computed
-from cnnzoo.verification.figures import figure_rows
+from cnnzoo.verification.figures import figure_rows, measure, measure_foreign
 from cnnzoo.verification.initial import Distribution, Start, distributions, sizes_of, starts, while_building
 from cnnzoo.verification.notation import Line, read, shown
 from cnnzoo.verification.rows import Row, Verification
 
 INITIALIZATION = "initialization"
+NAMED = 3
+"""Layers that start otherwise and have a row of their own; more of them are counted."""
 
 
 @operation
@@ -117,9 +119,14 @@ def _verification(
     lines = read(table, known.paper.table)
     comparison = compare(lines, computation, foreign=foreign)
     names = _names(lines, computation, comparison) if foreign else {}
+    calls = _calls(empty, shape)
+    found_for = partial(measure, empty, calls)
+    if foreign:
+        last = {lines[i].expected.layer: j for i, j in sorted(comparison.pairs.items())}
+        found_for = partial(measure_foreign, empty, calls, computation.operations, last)
     rows = [
         *_stopped(computation),
-        *figure_rows(table, empty, _calls(empty, shape), names),
+        *figure_rows(table, found_for),
         *_operation_rows(lines, computation, comparison, names),
         *_start_rows(starts(table.get("init", ()), known.paper.table.get("sources", {})), model, start, names),
     ]
@@ -228,8 +235,11 @@ def _start_rows(
         if len(wrong) < len(own):
             paper, model_has = f"{line.which} {line.text}", f"{line.which} {line.reads or line.text}"
             yield Row(line.of, INITIALIZATION, paper, model_has, True, line.source, line.note)
-        for name, expected, have in wrong:
+        for name, expected, have in wrong[:NAMED]:
             layer = name.rpartition(".")[0]
             shown_as = f"{back[layer]} ({layer})" if layer in back else layer
             model_has = f"{line.which} {have or 'left as they come'}"
             yield Row(shown_as, INITIALIZATION, f"{line.which} {expected}", model_has, False, line.source, "")
+        if len(wrong) > NAMED:
+            rest = f"{len(wrong) - NAMED} more layers"
+            yield Row(rest, INITIALIZATION, f"{line.which} {line.text}", "otherwise", False, line.source, "")

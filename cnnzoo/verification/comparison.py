@@ -1,6 +1,6 @@
 """What a network computes beside what its paper states: which operations correspond, and in what they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
@@ -58,7 +58,7 @@ def compare(lines: Sequence[Line], computation: Computation, *, foreign: bool = 
     partner = dict(pairs)
     differences: list[Difference] = []
     for i, j in pairs:
-        differences += _facts(lines[i], i, found[j], foreign)
+        differences += _facts(lines[i], i, found[j], indifferent(found, j) if foreign else ())
     missing = [i for i in range(len(expected)) if i not in partner]
     extra = sorted(set(range(len(found))) - set(partner.values()))
     # A network that stopped early lacks whatever would have come behind, which is no difference of its own.
@@ -67,14 +67,14 @@ def compare(lines: Sequence[Line], computation: Computation, *, foreign: bool = 
         missing = [i for i in missing if i <= last + 1]
     for i in missing:
         twin = next((j for j in extra if _equal(expected[i], found[j])), None)
-        elsewhere = "none" if twin is None else _place(found, twin, names=True)
+        elsewhere = "none" if twin is None else _place(found, twin, expected, partner)
         if twin is not None:
             extra.remove(twin)
         text = shown(expected[i].kind, expected[i].facts)
         model = elsewhere if twin is None else f"{text} {elsewhere}"
         differences.append(Difference(i, expected[i].layer, "place", f"{text} {_place(expected, i)}", model))
     for j in extra:
-        text = f"{shown(found[j].kind, found[j].facts)} {_place(found, j, names=True)}"
+        text = f"{shown(found[j].kind, found[j].facts)} {_place(found, j, expected, partner)}"
         layer = _nearest(expected, found, partner, j) if foreign or not found[j].layer else found[j].layer
         differences.append(Difference(None, layer, "place", "none", text))
     differences += _edges(expected, found, partner, foreign)
@@ -183,14 +183,31 @@ def _price(one: Operation, other: Operation, by_name: bool) -> float:
     return 3.0 if named or not by_name else 1.6
 
 
-def _facts(line: Line, i: int, found: Operation, foreign: bool) -> list[Difference]:
+def indifferent(operations: Sequence[Operation], i: int) -> Sequence[str]:
+    """Settings without an effect on maps of this size: which way a window is rounded that fits."""
+    one = operations[i]
+    if "rounding" not in one.facts or not one.takes or one.takes[0] < 0:
+        return ()
+    each = [one.facts["kernel"].split("x")]
+    for key in ("stride", "pad", "dilation"):
+        value = one.facts.get(key, "1").split("x")
+        each.append(value if len(value) == len(each[0]) else value * len(each[0]))
+    sizes = operations[one.takes[0]].shape[1:]
+    fits = (
+        (size + 2 * int(p) - int(d) * (int(k) - 1) - 1) % int(s) == 0
+        for size, k, s, p, d in zip(sizes, *each, strict=True)
+    )
+    return ("rounding",) if all(fits) else ()
+
+
+def _facts(line: Line, i: int, found: Operation, passed_over: Sequence[str]) -> list[Difference]:
     expected = line.expected
     where = expected.layer
     if expected.kind != found.kind:
         paper, model = shown(expected.kind, expected.facts), shown(found.kind, found.facts)
         return [Difference(i, where, "operation", paper, model)]
     differences = []
-    for key in sorted(differing(expected.facts, found.facts)):
+    for key in sorted(set(differing(expected.facts, found.facts)) - set(passed_over)):
         stated, own = expected.facts.get(key), found.facts.get(key)
         reading = line.readings.get(key)
         known = reading.note if reading is not None and _same(reading.reads, own) else None
@@ -202,13 +219,19 @@ def _facts(line: Line, i: int, found: Operation, foreign: bool) -> list[Differen
     return differences
 
 
-def _place(operations: Sequence[Operation], i: int, *, names: bool = False) -> str:
-    """Where an operation stands: behind which other one."""
+def _place(
+    operations: Sequence[Operation],
+    i: int,
+    expected: Sequence[Operation] = (),
+    partner: Mapping[int, int] | None = None,
+) -> str:
+    """Where an operation stands: behind which other one, in the paper's words where that has a counterpart there."""
     takes = operations[i].takes
     if not takes or takes[0] == INPUT:
         return "first"
-    before = operations[takes[0]]
-    return f"after {before.layer or before.kind}" + (f" ({before.kind})" if before.kind not in before.layer else "")
+    back = {j: k for k, j in (partner or {}).items()}
+    before = expected[back[takes[0]]] if takes[0] in back else operations[takes[0]]
+    return f"after {before.layer or before.kind}"
 
 
 def _nearest(expected: Sequence[Operation], found: Sequence[Operation], partner: dict[int, int], j: int) -> str:

@@ -108,7 +108,7 @@ class _Fills(TorchFunctionMode):
         values = tuple(
             self.factors.get(id(value), value)
             for value in given
-            if value is not None and not isinstance(value, torch.Generator)
+            if value is not None and value is not target and not isinstance(value, torch.Generator)
         )
         if name == "kaiming_uniform_":  # the one of `torch.nn.init` that torch shows whole, and not its steps
             bound = _kaiming_bound(target, *values)
