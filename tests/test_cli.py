@@ -34,7 +34,7 @@ def fine(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Path:
-    samples()[9].picture.save(tmp_path / "boot.png")
+    samples("fashion_mnist")[9].picture.save(tmp_path / "boot.png")
     return tmp_path / "boot.png"
 
 
