@@ -22,8 +22,10 @@ INTRODUCTION = """# Reproductions
 
 What publications report, and what their recipes came to here. This page is made from the `result.json` of training runs
 (`python -m benchmarks reproductions RUN...`); nothing on it is typed in. Accuracies are shares of the test set, after
-the last epoch; of several seeds, their mean and standard deviation. For CAPTCHAs it is the share of whole ones. A
-recipe of which there is no result was not run, mostly for want of its data.
+the last epoch; of several seeds, their mean and standard deviation. For CAPTCHAs it is the share of whole ones. Where a
+recipe holds images out of the training set, their share stands beside it; where fewer test images were at hand than
+were published, their number does, with the standard error that follows from it. A recipe of which there is no result
+was not run, mostly for want of its data.
 
 [Training recipes](recipes.md) has what every recipe states, and in what it differs from its publication.
 """
@@ -113,7 +115,15 @@ def reached(results: Sequence[Result]) -> str:
     last = [one.epochs[-1] for one in results]
     top5 = [one.test_top5 for one in last if one.test_top5 is not None]
     shown = [spread([one.test_accuracy for one in last])] + ([f"top 5 {spread(top5)}"] if top5 else [])
-    return ", ".join(shown) + (f", {len(last)} seeds" if len(last) > 1 else "")
+    held_out = [one.validation_accuracy for one in last if one.validation_accuracy is not None]
+    shown += [f"{spread(held_out)} held out"] if held_out else []
+    part = f" (on {test_images(results[0])})" if results[0].published_test else ""
+    return ", ".join(shown) + part + (f", {len(last)} seeds" if len(last) > 1 else "")
+
+
+def test_images(result: Result) -> str:
+    """How many of the published test images a result was measured on, where they are not all."""
+    return f"{result.pictures['test']:,} of {result.published_test:,} test images"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -142,8 +152,12 @@ def line(result: Result) -> str:
     """What a run came to, how long it took, and where and when that was."""
     last, minutes = result.epochs[-1], sum(epoch.seconds for epoch in result.epochs) / 60
     figures = {"test": last.test_accuracy, "training": last.train_accuracy}
-    more = {"top 5": last.test_top5, "characters": last.test_characters}
+    more = {"top 5": last.test_top5, "characters": last.test_characters, "held out": last.validation_accuracy}
     figures |= {name: value for name, value in more.items() if value is not None}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    if result.published_test:
+        share, count = last.test_accuracy, result.pictures["test"]
+        error = (share * (1 - share) / count) ** 0.5
+        shown += f" (test on {test_images(result)}, standard error {error:.4f})"
     where = f"{result.hardware}, torch {result.versions['torch']}, {result.date}"
     return f"- seed {result.seed}: {shown}; {counted(last.epoch, 'epoch')} in {minutes:.1f} minutes; {where}\n"

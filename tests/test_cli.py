@@ -34,7 +34,7 @@ def fine(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Path:
-    samples()[9].picture.save(tmp_path / "boot.png")
+    samples("fashion_mnist")[9].picture.save(tmp_path / "boot.png")
     return tmp_path / "boot.png"
 
 
@@ -115,19 +115,75 @@ def test_verify_fails_on_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_predict(boot: Path) -> None:
-    assert "Ankle boot" in fine("predict", boot)
-    (result,) = json.loads(fine("predict", boot, "--classic", "--top", "2", "--json"))
+    assert "Ankle boot" in fine("predict", boot, "--model", "lenet5", "--checkpoint", "fashion_mnist")
+    (result,) = json.loads(fine("predict", boot, "--model", "lenet5.classic_fashion_mnist", "--top", "2", "--json"))
     assert result["classes"][0]["label"] == "Ankle boot"
     assert len(result["classes"]) == 2
     assert result["classes"][0]["share"] > 0.9
-    assert "Ankle boot" in fine("predict", boot, "--model", "lenet5.classic_fashion_mnist")
+
+
+@pytest.mark.parametrize("classic", [(), ("--classic",)])
+def test_predict_reads_digits_by_default(tmp_path: Path, classic: tuple[str, ...]) -> None:
+    samples()[7].picture.save(tmp_path / "seven.png")
+    (result,) = json.loads(fine("predict", tmp_path / "seven.png", *classic, "--json"))
+    assert result["classes"][0]["label"] == "7"
+
+
+def test_predict_with_weights_of_one_s_own(tmp_path: Path, boot: Path) -> None:
+    model = cnnzoo.load_pretrained("lenet5.fashion_mnist")
+    weights = tmp_path / "mine.pth"
+    torch.save(model.state_dict(), weights)
+    own = ("predict", boot, "--model", "lenet5", "--checkpoint", weights, "--top", "1")
+    result = run(*own)
+    assert result.exit_code == 2
+    assert "nothing says how this network wants its images" in result.stderr
+    assert "(--preprocessing or --recipe)" in result.stderr
+    prepared = [
+        part for one in ("channels=1", "size=28", "mean=0.2860", "std=0.3530") for part in ("--preprocessing", one)
+    ]
+    assert "Ankle boot" in fine(*own, *prepared, "--classes", "fashion_mnist")
+    assert "class 9" in fine(*own, *prepared)
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"thing {i}\n" for i in range(10)))
+    assert "thing 9" in fine(*own, *prepared, "--classes", names)
+    assert "Ankle boot" in fine("predict", boot, "--checkpoint", weights, "--recipe", "lenet5_fashion", "--top", "1")
+    for more, message in (
+        ((*prepared, "--classes", "a,b"), "got 2 names of classes for 10 scores"),
+        ((*prepared, "--classes", "fashion"), "unknown list of classes 'fashion': did you mean 'fashion_mnist'"),
+        (("--preprocessing", "sizes=28"), "preprocessing takes no 'sizes': did you mean 'size'"),
+        (("--recipe", "lenet5_fashon"), "unknown recipe 'lenet5_fashon': did you mean 'lenet5_fashion'"),
+    ):
+        result = run(*own, *more)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+def test_eval_of_a_bare_state_dict(tmp_path: Path) -> None:
+    write_idx_folder(tmp_path, repeat=3)
+    model = cnnzoo.load_pretrained("lenet5.fashion_mnist")
+    torch.save(model.state_dict(), tmp_path / "mine.pth")
+    measure = ("eval", "lenet5_fashion", "--data", tmp_path, "--device", "cpu", "--json")
+    bare, named = (
+        json.loads(fine(*measure, "--weights", weights)) for weights in (tmp_path / "mine.pth", "lenet5.fashion_mnist")
+    )
+    assert bare == named
+    assert (bare["images"], bare["published_images"]) == (30, 10_000)
+    more = json.loads(fine(*measure, "--weights", "lenet5.fashion_mnist", "--seed", "1", "--set", "validation=20"))
+    assert 0 <= more["validation"]["accuracy"] <= 1
+    text = fine(*measure[:-1], "--weights", tmp_path / "mine.pth")
+    assert "measured on 30 of the 10,000 test images" in text
+    result = run("eval", "lenet5_classic_fashion", "--data", tmp_path, "--weights", tmp_path / "mine.pth")
+    assert result.exit_code == 2
+    assert "mine.pth" in result.stderr
 
 
 def test_predict_inverted(boot: Path, tmp_path: Path) -> None:
     from PIL import ImageOps
 
     ImageOps.invert(Image.open(boot)).resize((112, 112)).save(tmp_path / "white.jpg")
-    assert "Ankle boot" in fine("predict", tmp_path / "white.jpg", "--invert", "--top", "1")
+    assert "Ankle boot" in fine(
+        *("predict", tmp_path / "white.jpg", "--model", "lenet5.fashion_mnist", "--invert", "--top", "1")
+    )
 
 
 @pytest.fixture
@@ -172,7 +228,7 @@ def test_features_of_a_file_that_says_nothing_of_pictures(boots: Path, tmp_path:
     assert result.exit_code == 2
     assert "nothing says how this network wants its pictures" in result.stderr
     assert "(--transforms TAG)" in result.stderr
-    fine("features", boots, *by_file, "--transforms", "fashion_mnist", "--workers", "0")
+    fine("features", boots, *by_file, "--transforms", "mnist", "--workers", "0")
     fine("features", boots, "--model", "lenet5", "--out", tmp_path / "published.safetensors", "--workers", "0")
     tables = [cnnzoo.load_features(tmp_path / name) for name in ("mine.safetensors", "published.safetensors")]
     assert torch.equal(tables[0].features, tables[1].features)
@@ -289,15 +345,22 @@ FEATURES = ("features", "--out", "t.safetensors")
         (("train", "lenet5_fashion", "--epochs", "1", "--steps", "1"), "a run has one length"),
         (("train", "resnet18"), "name a folder with --data"),
         (("train", "resnet18", "--data", "{folder}"), "train holds no <class>/<picture>"),
-        (("train", "cifar_resnet20", "--data", "{folder}"), "cifar-10-batches-py is missing"),
+        (("train", "cifar_resnet20", "--data", "{folder}"), "Looked for data_batch_1 in cifar-10-batches-py/ or"),
         (("eval", "fashion_textbook", "--weights", "lenet5"), "recipe fashion_textbook is for tutorial_lenet5_sigmoid"),
         (
             ("eval", "lenet5_classic_fashion", "--weights", "lenet5"),
             "is for lenet5 with classic=True; got lenet5 with its",
         ),
         (("eval", "lenet5_fashion"), "lenet5_fashion-seed0"),
+        (("train", "cifar_resnet20", "--set", "data=cifar10"), "set data.name=cifar10, and --data for the folder"),
+        (("train", "cifar_resnet20", "--set", "data=images"), "set data.name=NAME, and --data for the folder with the"),
+        (("train", "cifar_resnet20", "--set", "optimizer=adam"), "set optimizer.name=adam, with one of sgd, adam"),
+        (("train", "cifar_resnet20", "--set", "validation=-1"), "got validation=-1; it is a number of training images"),
         (("captchas", "--out", "{folder}/no/some.zip"), "No such file or directory"),
-        (("train", "fashion_textbook", "--data", "{folder}"), "nor folders train/ and test/"),
+        (
+            ("train", "fashion_textbook", "--data", "{folder}"),
+            "images in train/<class>/ with test/<class>/ or val/<class>/",
+        ),
         (("demo", "--out", "{folder}/no/maps.png"), "No such file or directory"),
         ((*FEATURES, "{folder}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
         ((*FEATURES, "{folder}", "--model", "lenet5", "--layer", "f7"), "unknown layer 'f7': "),

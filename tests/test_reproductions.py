@@ -11,7 +11,7 @@ from cnnzoo.cli.options import settings_of
 from cnnzoo.support.files import plain
 from cnnzoo.training.recipe import list_recipes, load_recipe
 from cnnzoo.training.results import Result
-from cnnzoo.training.state import FREE, Epoch
+from cnnzoo.training.state import BEFORE, FREE, Epoch
 
 reproductions = pytest.importorskip("benchmarks.reproductions")
 
@@ -102,6 +102,6 @@ def test_results_are_of_the_recipes_as_they_are() -> None:
         words = shlex.split(one.command)
         changed = settings_of(words[i + 1] for i, word in enumerate(words) if word == "--set")
         now = plain(load_recipe(one.recipe, changed).stated)
-        assert {key: one.stated[key] for key in now if key not in FREE} == {
+        assert {key: (BEFORE | one.stated)[key] for key in now if key not in FREE} == {
             key: now[key] for key in now if key not in FREE
         }, one.command

@@ -23,7 +23,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three things to wear, each in 16 noisy copies to train with and in 8 to test."""
     folder = tmp_path_factory.mktemp("pictures")
     generator = torch.Generator().manual_seed(0)
-    for sample in samples()[7:]:
+    for sample in samples("fashion_mnist")[7:]:
         clean = pil_to_tensor(sample.picture)[0].float()
         for split, count in (("train", 16), ("test", 8)):
             place = folder / split / sample.label

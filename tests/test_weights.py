@@ -52,10 +52,12 @@ def test_bundled_weights(name: str, checkpoint) -> None:
 
 
 @pytest.mark.parametrize("classic", [False, True])
-def test_bundled_lenet5_classifies_the_ten_pictures(classic: bool) -> None:
-    model = cnnzoo.load_pretrained("lenet5", classic=classic)
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
+def test_bundled_lenet5_classifies_the_ten_samples(data: str, classic: bool) -> None:
+    model = cnnzoo.load_pretrained(f"lenet5.{'classic_' if classic else ''}{data}")  # pyright: ignore
+    assert data == "fashion_mnist" or model.checkpoint == cnnzoo.load_pretrained("lenet5", classic=classic).checkpoint
     prepare = model.checkpoint.transforms()
-    shown = samples()
+    shown = samples(data)
     scores = model(torch.stack([prepare(sample.picture) for sample in shown]))
     said = [model.checkpoint.classes[i] for i in scores.argmax(1).tolist()]
     assert [sample.label for sample in shown] == list(model.checkpoint.classes)
@@ -209,10 +211,10 @@ def test_file_that_names_what_does_not_exist(tmp_path: Path) -> None:
         (
             lambda p: cnnzoo.load_pretrained("lenet5", pool="max"),
             cnnzoo.CheckpointError,
-            r"no weights of lenet5 with pool='max'; there are: fashion_mnist \(its default",
+            r"no weights of lenet5 with pool='max'; there are: mnist, fashion_mnist \(its default",
         ),
         (lambda p: cnnzoo.load_pretrained("convnet"), cnnzoo.CheckpointError, r"no weights of convnet with its default arguments$"),
-        (lambda p: cnnzoo.load_pretrained("lenet5.mnist"), cnnzoo.UnknownNameError, r"unknown checkpoint 'mnist': known: fashion_mnist, classic"),
+        (lambda p: cnnzoo.load_pretrained("lenet5.digits"), cnnzoo.UnknownNameError, r"unknown checkpoint 'digits': known: mnist, "),
         (lambda p: cnnzoo.load_pretrained("lenet5.classic_fashion_mnist", classic=False), cnnzoo.CheckpointError, r"was made with classic=True; got classic=False, another network"),
         (lambda p: cnnzoo.load_pretrained("lenet5.fashion_mnist", classic=True), cnnzoo.CheckpointError, r"with its default arguments; got classic=True"),
         (lambda p: cnnzoo.load_pretrained("lenet5", dropout=1), cnnzoo.OptionError, r"load_pretrained: lenet5: unknown option 'dropout'"),

@@ -1,5 +1,6 @@
-"""The demonstration: the LeNet-5 of 1998 classifies ten real pictures, and shows what it sees."""
+"""The demonstration: the LeNet-5 of 1998 reads ten handwritten digits, and shows what it sees."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from cnnzoo.classification import classify
 from cnnzoo.cnn import CNN
-from cnnzoo.data.pictures import drawn, samples
+from cnnzoo.data.pictures import captcha_sample, drawn, samples
 from cnnzoo.shapes.summary import summary
 from cnnzoo.zoo import load_pretrained
 
@@ -21,7 +22,7 @@ MAP_PIXELS = 84  # about how large a map is drawn
 
 
 def run(console: "Console", out: Path) -> None:
-    """Print pictures, scores and the layer table, and write the feature maps of the first picture to `out`."""
+    """Print digits, distances and the layer table, and write the feature maps of the first digit to `out`."""
     from rich.columns import Columns
     from rich.panel import Panel
     from rich.table import Table
@@ -32,7 +33,7 @@ def run(console: "Console", out: Path) -> None:
     guesses = classify(model, [sample.picture for sample in shown])
 
     panels = []
-    columns = ("picture", "LeNet-5 says", "", "distance", "next nearest", "distance")
+    columns = ("digit", "LeNet-5 says", "", "distance", "next nearest", "distance")
     table = Table(*columns, title="Squared distances of F6 to the codes of the classes", title_justify="left")
     for sample, (best, second, *_) in zip(shown, guesses, strict=True):
         text = drawn(pil_to_tensor(sample.picture)[0])
@@ -42,10 +43,24 @@ def run(console: "Console", out: Path) -> None:
     console.print(Columns(panels))
     console.print(table)
     hits = sum(best.label == sample.label for sample, (best, *_) in zip(shown, guesses, strict=True))
-    console.print(f"{hits} of {len(shown)} right; on all 10,000 test pictures {model.checkpoint.accuracy:.1%}\n")
+    console.print(f"{hits} of {len(shown)} right; on all 10,000 test images {model.checkpoint.accuracy:.2%}\n")
     console.print(summary(model))
     feature_maps(model, model.checkpoint.transforms()(shown[0].picture).unsqueeze(0)).save(out)
-    console.print(f"wrote the maps of {', '.join(LAYERS)} for the first picture to {out}", soft_wrap=True)
+    console.print(f"wrote the maps of {', '.join(LAYERS)} for the first digit to {out}\n", soft_wrap=True)
+    for said in others():
+        console.print(said, soft_wrap=True)
+
+
+def others() -> Iterator[str]:
+    """What the other networks with weights of their own make of one kind of image each."""
+    clothes = samples("fashion_mnist")
+    model = load_pretrained("lenet5.classic_fashion_mnist")
+    guesses = classify(model, [sample.picture for sample in clothes])
+    hits = sum(best.label == sample.label for sample, (best, *_) in zip(clothes, guesses, strict=True))
+    yield f"things to wear (Fashion-MNIST): {hits} of {len(clothes)} right, by lenet5.classic_fashion_mnist"
+    captcha = captcha_sample()
+    ((read,),) = classify(load_pretrained("captcha_cnn_small"), [captcha.picture])
+    yield f"a CAPTCHA that says {captcha.label}: read as {read.label}, by captcha_cnn_small"
 
 
 @torch.inference_mode()

@@ -193,7 +193,7 @@ def features(
     "--out", default="feature_maps.png", show_default=True, type=click.Path(path_type=Path), help="The picture written."
 )
 def demo(out: Path) -> None:
-    """Classify ten real pictures with the LeNet-5 of 1998, and draw what it sees."""
+    """Read ten handwritten digits with the LeNet-5 of 1998, and draw what it sees."""
     from cnnzoo.cli.demo import run
 
     run(console(), out)

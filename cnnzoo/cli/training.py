@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -145,12 +144,12 @@ def eval_(
     from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
+    model = _weights_for(stated, what or f"runs/{stated.name}-seed0", hub, zero_channels)
+    require_network(stated, model)
     sets: dict[str, Any] = stated.load_data(folder, download=download)
     if seed is not None:
         sets = stated.hold_out(sets, seed)
     del sets["train"]
-    model = _weights_for(stated, what or f"runs/{stated.name}-seed0", sets["test"].classes, hub, zero_channels)
-    require_network(stated, model)
     pictures = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
     found = {}
     with joined(device) as world:
@@ -173,16 +172,18 @@ def eval_(
         click.echo(f"measured on {len(test):,} of the {whole:,} test images")
 
 
-def _weights_for(recipe: "Recipe", what: str, classes: Sequence[str], hub: bool, zero_channels: Any) -> "CNN":
+def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> "CNN":
     """The network of a recipe with weights; a file that does not name its network is read as weights of this one."""
     from cnnzoo.checkpoints.folder import describe
+    from cnnzoo.data.pictures import class_names, known_classes
     from cnnzoo.registry import ModelName
     from cnnzoo.training.loop import network_options
     from cnnzoo.zoo import load_pretrained
 
     model: Any
     if Path(what).is_file() and describe(Path(what)) is None:
-        options = network_options(recipe, classes)
+        data = recipe.data["name"]
+        options = network_options(recipe, class_names(data)) if data in known_classes() else recipe.options
         name = ModelName(recipe.network)
         model = load_pretrained(name, checkpoint=what, zero_channels=zero_channels, **options)
     else:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+SAMPLES = ("mnist", "fashion_mnist")
+
 SHADES = " .:-=+*#%@"
 
 
@@ -68,12 +70,32 @@ def class_names(data: str) -> tuple[str, ...]:
     return tuple(get_weight(names["torchvision"]).meta["categories"])
 
 
-def samples() -> list[Sample]:
-    """Ten pictures of Fashion-MNIST, 28x28 and grey: the first test picture of each class."""
-    names = class_names("fashion_mnist")
-    with as_file(files("cnnzoo").joinpath("data/samples")) as folder:
+def samples(data: str = "mnist") -> list[Sample]:
+    """Ten images that come with cnnzoo, 28x28 and grey: the first test image of each class.
+
+    Args:
+        data: `"mnist"` (handwritten digits) or `"fashion_mnist"` (things to wear).
+
+    Raises:
+        UnknownNameError: there are no images of that data set.
+
+    Example:
+        >>> samples()[7].label
+        '7'
+    """
+    if data not in SAMPLES:
+        raise unknown("samples", "data set", data, SAMPLES)
+    names = class_names(data)
+    with as_file(files("cnnzoo").joinpath(f"data/samples/{data}")) as folder:
         paths = sorted(folder.glob("*.png"))
         return [Sample(open_picture(path), names[int(path.name[0])]) for path in paths]
+
+
+def captcha_sample() -> Sample:
+    """A CAPTCHA that comes with cnnzoo, 180x100 in colour, and its text."""
+    with as_file(files("cnnzoo").joinpath("data/samples/captchas")) as folder:
+        (path,) = folder.glob("*.png")
+        return Sample(open_picture(path), path.stem)
 
 
 def drawn(image: "Tensor") -> str:
