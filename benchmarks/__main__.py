@@ -5,23 +5,8 @@ from importlib import import_module
 import click
 
 COMMANDS = (
-    "imports",
-    "construct",
-    "load",
-    "eager",
-    "c3",
-    "shapes",
-    "extract",
-    "accuracy",
-    "optimize",
-    "merge",
-    "features",
-    "throughput",
-    "training",
-    "play",
-    "reproductions",
-    "compare",
-    "report",
+    *("imports", "construct", "load", "eager", "c3", "shapes", "extract", "accuracy", "optimize", "merge", "features"),
+    *("throughput", "training", "play", "reproductions", "compare", "report"),
 )
 """Each is a function in the module of its name, imported when it is asked for: not all packages are needed for each."""
 
@@ -29,23 +14,24 @@ COMMANDS = (
 class Commands(click.Group):
     """Finds a command by its module."""
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return getattr(import_module(f"benchmarks.{name}"), name) if name in COMMANDS else None
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.about(context, name)) for name in COMMANDS])
-
-    def about(self, context: click.Context, name: str) -> str:
-        """What a command says it does; where a package is missing, what to install."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
         try:
-            command = self.get_command(context, name)
+            return getattr(import_module(f"benchmarks.{cmd_name}"), cmd_name)
         except ModuleNotFoundError as error:
-            return f'needs {error.name}: pip install -e ".[bench]"'
-        return command.get_short_help_str(limit=100) if command else ""
+            missing = error.name
+
+        @click.command(cmd_name, short_help=f'needs {missing}: pip install -e ".[bench]"', add_help_option=False)
+        @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+        def absent(arguments: tuple[str, ...]) -> None:
+            raise click.ClickException(f'{cmd_name} needs {missing}: pip install -e ".[bench]"')
+
+        absent.ignore_unknown_options = True
+        return absent
 
 
 @click.command(cls=Commands)

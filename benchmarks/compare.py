@@ -4,30 +4,24 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from rich.console import Console
+from rich.table import Table
 
-from benchmarks.harness import Result, Samples
-from benchmarks.report.measured import PAIRS, Machine, machines
-from benchmarks.report.others import timings
-from benchmarks.throughput.cases import OURS
-from benchmarks.throughput.journal import read
-from cnnzoo.support.text import rich_table
-
-COLUMNS = ("case", "beside", "old", "new", "new / old", "")
+from benchmarks.harness import Result
+from benchmarks.report.machines import PAIRS, Machine, machines
+from benchmarks.report.timings import hardware, timings
+from benchmarks.throughput.plan import OURS
+from benchmarks.throughput.results import read
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """How fast cnnzoo is: images or calls per second, or how many times as many as a peer. The more the faster."""
 
     median: float
     quartiles: tuple[float, float]
-
-    @classmethod
-    def of(cls, samples: Samples) -> "Speed":
-        return cls(samples.median, samples.quartiles)
 
     def inverse(self) -> "Speed":
         """Of a time, or of a ratio of times the other way round."""
@@ -37,21 +31,14 @@ class Speed:
 
 @dataclass
 class Measured:
-    """One case.
-
-    Attributes:
-        hardware: which rates can be compared on.
-        rate: cnnzoo's.
-        ratios: to the peers that took turns with it.
-    """
+    """One case: the hardware on which its rate can be compared, cnnzoo's rate, and ratios to peers in the same run."""
 
     hardware: str
     rate: Speed
     ratios: dict[str, Speed] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A case in both files; `beside` names the peer that both speeds are relative to, if there is one."""
 
     case: str
@@ -84,23 +71,21 @@ def compare(old: Path, new: Path, tolerance: float) -> None:
         raise click.ClickException(
             f"{old} and {new} have no case of cnnzoo's in common; without a peer, the hardware has to be the same, too"
         )
-    rows = []
-    for change in changes:
-        numbers = (f"{change.old.median:,.4g}", f"{change.new.median:,.4g}", f"{change.ratio:.3f}")
-        rows.append((change.case, change.beside, *numbers, "SLOWER" if change.slower(tolerance) else ""))
+    table = Table("case", "beside", "old", "new", "new / old", "", title=f"{old} and {new}")
+    for one in changes:
+        numbers = (f"{one.old.median:,.4g}", f"{one.new.median:,.4g}", f"{one.ratio:.3f}")
+        table.add_row(one.case, one.beside, *numbers, "SLOWER" if one.slower(tolerance) else "")
+    Console().print(table)
     slower = sum(change.slower(tolerance) for change in changes)
-    total = f"{len(changes)} compared, {slower} slower by more than {tolerance:.0%}"
-    Console().print(rich_table(COLUMNS, rows, right=COLUMNS[2:5], title=f"{old} and {new}", total=total))
+    click.echo(f"{len(changes)} compared, {slower} slower by more than {tolerance:.0%}")
     if slower:
         raise SystemExit(1)
 
 
 def in_both(old: dict[str, Measured], new: dict[str, Measured]) -> Iterator[Change]:
     """The cases that both files have: their ratios to the same peers, or else their rates on the same hardware."""
-    for case, before in old.items():
-        after = new.get(case)
-        if after is None:
-            continue
+    for case in (case for case in old if case in new):
+        before, after = old[case], new[case]
         peers = [peer for peer in before.ratios if peer in after.ratios]
         for peer in peers:
             yield Change(case, peer, before.ratios[peer], after.ratios[peer])
@@ -112,7 +97,7 @@ def measured(path: Path) -> dict[str, Measured]:
     """The cases of a file, be it of throughput or of another command."""
     found = machines(read([path]))
     if found:
-        return {case: one for machine in found for case, one in of_throughput(machine)}
+        return dict(one for machine in found for one in of_throughput(machine))
     return of_times(timings(map(json.loads, path.read_text("utf-8").splitlines())))
 
 
@@ -120,13 +105,13 @@ def of_throughput(machine: Machine) -> Iterator[tuple[str, Measured]]:
     """Images per second."""
     for (mode, dtype), rows in machine.settings.items():
         for row in rows:
-            for (library, way), case in row.cases.items():
+            for (library, execution), one in row.measurements.items():
                 if library == OURS:
-                    pairs = (pair for pair in PAIRS if pair.ours == way)
+                    pairs = (pair for pair in PAIRS if pair.ours == execution)
                     ratios = {f"{pair.library}, {pair.theirs}": row.ratio(pair) for pair in pairs}
-                    speeds = {peer: Speed.of(ratio) for peer, ratio in ratios.items() if ratio}
-                    name = f"{row.title}, {mode}, {dtype}, {way}, {machine.runs[-1].device}"
-                    yield name, Measured(machine.title, Speed.of(case.samples), speeds)
+                    speeds = {peer: Speed(ratio.median, ratio.quartiles) for peer, ratio in ratios.items() if ratio}
+                    name = f"{row.title}, {mode}, {dtype}, {execution}, {machine.runs[-1].device}"
+                    yield name, Measured(machine.title, Speed(one.rate, one.samples.quartiles), speeds)
 
 
 def of_times(results: Iterable[Result]) -> dict[str, Measured]:
@@ -136,8 +121,7 @@ def of_times(results: Iterable[Result]) -> dict[str, Measured]:
     for one in results:
         if one.candidate.startswith(OURS):
             rate = Speed(one.median, one.quartiles).inverse()
-            hardware = f"{one.environment.gpu}, {one.environment.cpu}, {one.environment.threads} threads"
-            found[f"{one.case}, {one.candidate}"] = Measured(hardware, rate)
+            found[f"{one.case}, {one.candidate}"] = Measured(f"{one.environment.gpu}, {hardware(one)}", rate)
     for one in results:
         ratio = Speed(one.ratio, one.ratio_quartiles)  # how many times as long as the reference it takes
         ours, theirs = f"{one.case}, {one.candidate}", f"{one.case}, {one.reference}"

@@ -4,74 +4,42 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import click
-import timm
 import torch
 from torch import nn
 
 import cnnzoo
-from benchmarks.harness import (
-    Comparison,
-    Report,
-    Target,
-    device,
-    interleave,
-    min_time,
-    repeats,
-    reporting,
-    synchronizer,
-)
-from benchmarks.peers import models, torchvision_network
+from benchmarks.harness import Bench, benchmark
+from benchmarks.peers import IN_TORCHVISION, INSTALLED, PEERS, has
 
 OUTLINE = "cnnzoo, meta"
 # Most of their time goes into filling a hundred million numbers, so an outline should cost next to nothing.
 HEAVY = ("alexnet", "vgg")
 
-Build = Callable[[], nn.Module]
 
-
-@click.command()
-@models()
-@device()
-@repeats(default=5)
-@min_time(default=0.1)
-@reporting
-def construct(names: list[str], device: str, repeats: int, min_time: float, report: Report) -> None:
+@benchmark(repeats=5, min_time=0.1, device=True, models=IN_TORCHVISION)
+def construct(bench: Bench, names: list[str]) -> None:
     """Constructing and initialising networks."""
-    comparisons, targets = [], []
     for name in names:
-        builds = builders(name)
-        require_agreement(builds)
-        calls = {library: placed(library, build, device) for library, build in builds.items()}
-        if device == "cpu":
-            calls[OUTLINE] = partial(cnnzoo.create, name, init=False, device="meta")
-        samples = interleave(calls, repeats=repeats, min_time=min_time, synchronize=synchronizer(device))
-        one = Comparison(f"{name}, {device}", "torchvision", samples)
-        comparisons.append(one)
-        targets.append(Target(f"{one.case}: cnnzoo / torchvision", one.ratio("cnnzoo").median, at_most=0.6))
-        if OUTLINE in calls and cnnzoo.spec(name).family in HEAVY:
-            targets.append(Target(f"{one.case}: {OUTLINE} / torchvision", one.ratio(OUTLINE).median, at_most=0.05))
-    report.timings("construct", comparisons, targets)
+        known = cnnzoo.spec(name)
+        builds = {library: partial(PEERS[library], name) for library in INSTALLED if has(library, name)}
+        builds = {"torchvision": builds.pop("torchvision"), "cnnzoo": partial(cnnzoo.create, known.name), **builds}
+        require_as_many(builds)
+        calls: dict[str, Callable[[], object]] = {"cnnzoo": partial(cnnzoo.create, known.name, device=bench.device)}
+        calls = {library: calls.get(library) or moved(build, bench.device) for library, build in builds.items()}
+        if bench.device == "cpu":
+            calls[OUTLINE] = partial(cnnzoo.create, known.name, init=False, device="meta")
+        one = bench.compare(f"{name}, {bench.device}", "torchvision", calls)
+        bench.ratio(one, "cnnzoo", at_most=0.6)
+        if OUTLINE in calls and known.family in HEAVY:
+            bench.ratio(one, OUTLINE, at_most=0.05)
 
 
-def builders(name: str) -> dict[str, Build]:
-    """How one gets the network from each library that has it, as its defaults initialise it."""
-    builds: dict[str, Build] = {
-        "torchvision": partial(torchvision_network, name),
-        "cnnzoo": partial(cnnzoo.create, name),
-    }
-    if timm.is_model(name):
-        builds["timm"] = partial(timm.create_model, name)
-    return builds
+def moved(build: Callable[[], nn.Module], device: str) -> Callable[[], object]:
+    """Build it where its library does, then move it to the device."""
+    return build if device == "cpu" else lambda: build().to(device)
 
 
-def placed(library: str, build: Build, device: str) -> Build:
-    """The same on a device: cnnzoo builds it there, the others' networks are moved."""
-    if device == "cpu":
-        return build
-    return partial(build, device=device) if library == "cnnzoo" else lambda: build().to(device)
-
-
-def require_agreement(builds: Mapping[str, Build]) -> None:
+def require_as_many(builds: Mapping[str, Callable[[], nn.Module]]) -> None:
     """The same number of parameters, or there is nothing to compare."""
     with torch.device("meta"):
         sizes = {library: sum(p.numel() for p in build().parameters()) for library, build in builds.items()}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 import cnnzoo
-from cnnzoo.support.hardware import cpuinfo, processor
 
 PACKAGES = ("torch", "torchvision", "timm", "torchinfo", "onnxruntime", "openvino")
 
@@ -32,9 +32,9 @@ class Environment:
         return cls(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             python=platform.python_version(),
-            versions={"cnnzoo": cnnzoo.__version__} | _versions(*PACKAGES),
+            versions={"cnnzoo": cnnzoo.__version__} | {name: version(name) for name in PACKAGES if find_spec(name)},
             threads=torch.get_num_threads(),
-            cpu=processor(),
+            cpu=cpuinfo("model name") or platform.processor(),
             gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             platform=f"{platform.system()} {platform.machine()}",
         )
@@ -51,5 +51,8 @@ def clock(device: str) -> int | None:
         return None
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    return {package: version(package) for package in packages if find_spec(package)}
+def cpuinfo(entry: str) -> str:
+    """What Linux says of the first processor, such as its `model name`; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(entry)), "")

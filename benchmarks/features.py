@@ -6,8 +6,8 @@
 - `save_features` is all of it: listing the folder, hashing the weights, starting the workers, and the table on disk.
 
 On a GPU the workers decode while it computes. On a CPU they need the cores that the network computes on, so that what
-decoding takes cannot be hidden; what makes up for it there is that `save_features` hands the network pictures whose
-channels lie side by side. `forward alone, channels last` is the network on such pictures.
+decoding takes cannot be hidden; what makes up for it there is that `save_features` hands the network images whose
+channels lie side by side. `forward alone, channels last` is the network on such images.
 """
 
 import itertools
@@ -22,70 +22,59 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import cnnzoo
-from benchmarks.harness import Comparison, Report, Target, device, interleave, repeats, reporting, synchronizer
+from benchmarks.harness import Bench, benchmark, require_same
 from benchmarks.steps import settle
-from cnnzoo.checkpoints.table import list_checkpoints
-from cnnzoo.data.pictures import open_picture
-from cnnzoo.extraction.tables.batches import Transforms
+from cnnzoo import list_checkpoints
 
 LAYERS = {"vgg19": "fc7", "resnet50": "avgpool"}
 SIZE = (375, 500)
-"""Height and width of the pictures, about the mean of ImageNet's."""
+"""Height and width of the images, about the mean of ImageNet's."""
 
 DISTINCT = 256
-"""Pictures that are drawn; the folder repeats them. Batches in memory: as many as have these pictures."""
+"""Images that are drawn; the folder repeats them. Batches in memory: as many as have these images."""
 
 
-@click.command()
+@benchmark(repeats=5, min_time=None, device=True)
 @click.option("--model", "name", type=click.Choice(list(LAYERS)), default="resnet50", show_default=True)
-@click.option("--pictures", type=click.IntRange(min=1), help="By default 128 on a CPU, 16384 on a GPU.")
-@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Pictures at a time.")
+@click.option("--images", "count", type=click.IntRange(min=1), help="By default 128 on a CPU, 16384 on a GPU.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Images at a time.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode; by default what is the default.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
-@device()
-@repeats(default=5)
-@reporting
-def features(
-    name: str,
-    pictures: int | None,
-    batch: int,
-    workers: int | None,
-    dtype: str,
-    device: str,
-    repeats: int,
-    report: Report,
-) -> None:
+def features(bench: Bench, name: str, count: int | None, batch: int, workers: int | None, dtype: str) -> None:
     """Extracting the features of a folder."""
-    count = pictures or {"cpu": 128, "cuda": 16384}[device]
-    model, prepare = cnnzoo.create(name, seed=0), list_checkpoints(name)[0].transforms()
+    count = count or {"cpu": 128, "cuda": 16384}[bench.device]
+    model, prepare = cnnzoo.create(cnnzoo.spec(name).name, seed=0), list_checkpoints(name)[0].transforms()
     with TemporaryDirectory() as place:
-        folder, table = Path(place, "pictures"), Path(place, "table.safetensors")
+        folder, table = Path(place, "images"), Path(place, "table.safetensors")
         draw(folder, count)
-        images = torch.stack([prepare(open_picture(path)) for path in sorted(folder.iterdir())[:DISTINCT]])
+        images = torch.stack([prepare(Image.open(path)) for path in sorted(folder.iterdir())[:DISTINCT]])
         settle(model, images[:8])
-        model.eval().to(device, getattr(torch, dtype))
+        model.eval().to(bench.device, getattr(torch, dtype))
         extractor = cnnzoo.features(model, LAYERS[name])
-        in_memory = images.to(device, getattr(torch, dtype)).split(batch)
-        side_by_side = tuple(one.contiguous(memory_format=torch.channels_last) for one in in_memory)
-        options = {"batch_size": batch, "workers": workers, "transforms": prepare, "progress": False}
-        like = images.new_empty(0).to(in_memory[0])
-        whole(model, folder, table, LAYERS[name], **options)
-        expected = plain_loop(extractor, folder, prepare, batch, like)
-        difference = (cnnzoo.load_features(table).features - expected).float().norm() / expected.float().norm()
-        if not difference < 0.01:  # batches of other sizes, where parts end, are rounded in another way
-            raise click.ClickException("the table does not hold the features that the loop computes")
-        candidates = {
+        in_memory = images.to(bench.device, getattr(torch, dtype)).split(batch)
+        aligned = tuple(one.contiguous(memory_format=torch.channels_last) for one in in_memory)
+
+        def loop() -> Tensor:
+            return plain_loop(extractor, folder, prepare, in_memory[0], batch)
+
+        def whole() -> Tensor:
+            table.unlink(missing_ok=True)
+            options = {"batch_size": batch, "workers": workers, "transforms": prepare, "progress": False}
+            return cnnzoo.save_features(model, folder, table, LAYERS[name], **options).features
+
+        # Batches of other sizes, where parts end, are rounded in another way.
+        require_same({"plain loop": loop().float(), "save_features": whole().float()}, 0.01, "features")
+        calls = {
             "forward alone": partial(forward, extractor, in_memory, -(-count // batch)),
-            "forward alone, channels last": partial(forward, extractor, side_by_side, -(-count // batch)),
-            "plain loop": partial(plain_loop, extractor, folder, prepare, batch, like),
-            "save_features": partial(whole, model, folder, table, LAYERS[name], **options),
+            "forward alone, channels last": partial(forward, extractor, aligned, -(-count // batch)),
+            "plain loop": loop,
+            "save_features": whole,
         }
-        samples = interleave(candidates, repeats=repeats, min_time=0, synchronize=synchronizer(device))
-    one = Comparison(f"{name}, {count} pictures, batch {batch}, {dtype}, {device}", "save_features", samples)
-    for candidate, taken in samples.items():
-        click.echo(f"{candidate}: {count / taken.median:.1f} pictures a second")
-    what = f"{one.case}: forward alone / save_features"
-    report.timings("features", [one], [Target(what, one.ratio("forward alone").median, at_least=0.9)])
+        case = f"{name}, {count} images, batch {batch}, {dtype}, {bench.device}"
+        one = bench.compare(case, "save_features", calls)
+    for candidate, taken in one.samples.items():
+        click.echo(f"{candidate}: {count / taken.median:.1f} images a second")
+    bench.ratio(one, "forward alone", at_least=0.9)
 
 
 def draw(folder: Path, count: int) -> None:
@@ -113,17 +102,11 @@ def forward(extractor: nn.Module, batches: tuple[Tensor, ...], count: int) -> No
 
 
 @torch.inference_mode()
-def plain_loop(extractor: nn.Module, folder: Path, prepare: Transforms, size: int, like: Tensor) -> Tensor:
+def plain_loop(extractor: nn.Module, folder: Path, prepare: nn.Module, like: Tensor, size: int) -> Tensor:
     """What one writes without a library."""
     paths = sorted(folder.iterdir())
     rows = []
     for start in range(0, len(paths), size):
-        images = torch.stack([prepare(open_picture(path)) for path in paths[start : start + size]])
+        images = torch.stack([prepare(Image.open(path)) for path in paths[start : start + size]])
         rows.append(extractor(images.to(like)).cpu())
     return torch.cat(rows)
-
-
-def whole(model: cnnzoo.CNN, folder: Path, table: Path, layer: str, **options) -> None:
-    """From the folder to the table, which was not there before."""
-    table.unlink(missing_ok=True)
-    cnnzoo.save_features(model, folder, table, layer, **options)

@@ -9,7 +9,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial, wraps
 from pathlib import Path
 from statistics import median, quantiles
@@ -17,14 +18,21 @@ from typing import Any, TypeVar
 
 import click
 import torch
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks.environment import Environment
 
 RESULTS = Path(__file__).parent / "results"
 
 Name = TypeVar("Name")
+Call = Callable[[], object]
+Timed = Callable[[Call, int], float]
+"""Calls something so often, and says how many seconds that took."""
+
+
+# Measuring
 
 
 @dataclass(frozen=True)
@@ -50,33 +58,13 @@ class Samples:
         return Samples(tuple(a / b for a, b in zip(self.values, reference.values, strict=True)))
 
 
-def rounded(value: float) -> float:
-    """To four digits."""
-    return float(f"{value:.4g}")
-
-
-def interleave(
-    candidates: Mapping[str, Callable[[], object]],
-    *,
-    repeats: int = 7,
-    min_time: float = 0.2,
-    synchronize: Callable[[], None] = lambda: None,
-) -> dict[str, Samples]:
-    """Time candidates against each other: seconds for one call, one sample for each candidate and round.
-
-    Args:
-        candidates: what to call, by name.
-        repeats: rounds; one more, at the start, warms everything up and is thrown away.
-        min_time: seconds that a sample takes at least; short calls are repeated until they fill it.
-        synchronize: waits until the device has done what a call asked of it.
-    """
-    timed = partial(wall_time, synchronize=synchronize)
-    measures = {name: partial(seconds_per_call, call, min_time, timed) for name, call in candidates.items()}
-    return take_turns(measures, repeats)
+def rounded(value: float, digits: int = 4) -> float:
+    """To so many digits."""
+    return float(f"{value:.{digits}g}")
 
 
 def take_turns(measures: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Name, Samples]:
-    """`interleave` for candidates that measure themselves, such as a process that times its own import."""
+    """Let candidates that measure themselves take turns; one more round, at the start, warms up and is thrown away."""
     for measure in measures.values():
         measure()
     names = list(measures)
@@ -88,11 +76,7 @@ def take_turns(measures: Mapping[Name, Callable[[], float]], repeats: int) -> di
     return {name: Samples(tuple(values)) for name, values in taken.items()}
 
 
-Timed = Callable[[Callable[[], object], int], float]
-"""Calls something so often, and says how many seconds that took."""
-
-
-def seconds_per_call(call: Callable[[], object], min_time: float, timed: Timed) -> float:
+def seconds_per_call(call: Call, min_time: float, timed: Timed) -> float:
     """The mean time of a call, over as many calls as fill `min_time`."""
     calls, batch, elapsed = 0, 1, 0.0
     collecting = gc.isenabled()
@@ -108,7 +92,7 @@ def seconds_per_call(call: Callable[[], object], min_time: float, timed: Timed) 
     return elapsed / calls
 
 
-def wall_time(call: Callable[[], object], calls: int, *, synchronize: Callable[[], None] = lambda: None) -> float:
+def wall_time(call: Call, calls: int, *, synchronize: Callable[[], None] = lambda: None) -> float:
     """By the clock, from an idle device to an idle device."""
     synchronize()
     started = time.perf_counter()
@@ -118,7 +102,7 @@ def wall_time(call: Callable[[], object], calls: int, *, synchronize: Callable[[
     return time.perf_counter() - started
 
 
-def event_time(call: Callable[[], object], calls: int) -> float:
+def event_time(call: Call, calls: int) -> float:
     """By the clock of the current CUDA device."""
     started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
@@ -128,6 +112,26 @@ def event_time(call: Callable[[], object], calls: int) -> float:
     ended.record()
     torch.cuda.synchronize()
     return started.elapsed_time(ended) / 1000
+
+
+def require_same(outputs: Mapping[str, Tensor], tolerance: float, what: str = "scores") -> None:
+    """End the command unless all candidates compute the same: otherwise there is nothing to compare.
+
+    Args:
+        outputs: of each candidate, for the same input.
+        tolerance: how far from the first one's they may be, as a share of its norm.
+        what: what they are.
+    """
+    (first, expected), *others = outputs.items()
+    for name, found in others:
+        difference = float((found - expected).norm() / expected.norm())
+        if not difference < tolerance:
+            raise click.ClickException(
+                f"{name} computes something else than {first}: the {what} differ by {difference:.1e}"
+            )
+
+
+# Reporting
 
 
 @dataclass(frozen=True)
@@ -178,58 +182,79 @@ class Result:
     environment: Environment
 
 
-@dataclass(frozen=True)
-class Report:
-    """What becomes of a benchmark's outcome: it is printed, kept with `save`, and judged with `check`."""
+@dataclass
+class Bench:
+    """One run of a benchmark: how it measures, and what came of it."""
 
-    check: bool
-    save: bool
+    name: str
+    device: str
+    repeats: int
+    min_time: float
+    comparisons: list[Comparison] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    accuracies: dict[str, float] = field(default_factory=dict)
 
-    def timings(self, name: str, comparisons: Sequence[Comparison], targets: Sequence[Target]) -> None:
-        """Report times and their ratios."""
-        self.conclude(name, times_table(name, comparisons), times_lines(name, comparisons), targets)
+    def compare(self, case: str, reference: str, candidates: Mapping[str, Call]) -> Comparison:
+        """Time candidates against each other; short calls are repeated until they fill the time of a sample."""
+        timed = partial(wall_time, synchronize=torch.cuda.synchronize) if self.device == "cuda" else wall_time
+        measures = {name: partial(seconds_per_call, call, self.min_time, timed) for name, call in candidates.items()}
+        return self.compare_measured(case, reference, measures)
 
-    def conclude(
-        self, name: str, table: RenderableType, lines: Sequence[dict[str, Any]], targets: Sequence[Target]
-    ) -> None:
-        """Report any table; with `--check`, a missed target ends the program with status 1."""
+    def compare_measured(self, case: str, reference: str, measures: Mapping[str, Callable[[], float]]) -> Comparison:
+        """The same for candidates that measure themselves, such as a process that times its own import."""
+        self.comparisons.append(Comparison(case, reference, take_turns(measures, self.repeats)))
+        return self.comparisons[-1]
+
+    def target(self, what: str, value: float, **limits: Any) -> None:
+        """Hold a measured value to `at_most=` or `at_least=`."""
+        self.targets.append(Target(what, value, **limits))
+
+    def ratio(self, one: Comparison, candidate: str, to: str | None = None, **limits: Any) -> None:
+        """Hold the time of a candidate over that of another, by default the reference, to a limit."""
+        what = f"{one.case}: {candidate} / {to or one.reference}"
+        self.target(what, one.ratio(candidate, to).median, **limits)
+
+    def conclude(self, *, check: bool, save: bool) -> None:
+        """Print and keep what came of it; with `check`, a missed target ends the program with status 1."""
         console = Console()
-        console.print(table)
-        for target in targets:
+        console.print(self.table())
+        for target in self.targets:
             console.print(str(target), highlight=False, soft_wrap=True)
-        if self.save:
+        if save:
             RESULTS.mkdir(exist_ok=True)
-            with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
-        if self.check and not all(target.met for target in targets):
+            with (RESULTS / f"{self.name}.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in self.lines())
+        if check and not all(target.met for target in self.targets):
             raise SystemExit(1)
 
+    def table(self) -> Table:
+        """Times and their ratios, or accuracies, for the terminal."""
+        if self.accuracies:
+            table = Table("weights", "test accuracy", title=self.name)
+            for case, share in self.accuracies.items():
+                table.add_row(case, f"{share:.4f}")
+            return table
+        table = Table("case", "candidate", "median", "quartiles", "ratio", "quartiles", title=self.name)
+        for one in self.comparisons:
+            table.add_section()
+            for candidate, taken in one.samples.items():
+                ratio = _cells(one.ratio(candidate))
+                table.add_row(one.case, candidate, *_cells(taken, *unit(taken.median)), *ratio)
+        return table
 
-def times_table(title: str, comparisons: Sequence[Comparison]) -> Table:
-    """Times and their ratios, for the terminal."""
-    table = Table("case", "candidate", "median", "quartiles", "ratio", "quartiles", title=title)
-    for one in comparisons:
-        table.add_section()
-        for candidate, taken in one.samples.items():
-            table.add_row(one.case, candidate, *time_cells(taken), *_cells(one.ratio(candidate)))
-    return table
-
-
-def times_lines(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Times and their ratios, for the file of results."""
-    here = Environment.here()
-    lines = []
-    for one in comparisons:
-        for candidate, taken in one.samples.items():
-            ratio = one.ratio(candidate)
-            numbers = (taken.median, taken.quartiles, one.reference, ratio.median, ratio.quartiles)
-            lines.append(asdict(Result(name, one.case, candidate, *numbers, here)))
-    return lines
-
-
-def time_cells(samples: Samples) -> tuple[str, str]:
-    """Median and quartiles in the unit that they are read in."""
-    return _cells(samples, *unit(samples.median))
+    def lines(self) -> list[dict[str, Any]]:
+        """The same for the file of results."""
+        here = Environment.here()
+        lines = [
+            {"name": self.name, "case": case, "test_accuracy": share, "environment": asdict(here)}
+            for case, share in self.accuracies.items()
+        ]
+        for one in self.comparisons:
+            for candidate, taken in one.samples.items():
+                ratio = one.ratio(candidate)
+                numbers = (taken.median, taken.quartiles, one.reference, ratio.median, ratio.quartiles)
+                lines.append(asdict(Result(self.name, one.case, candidate, *numbers, here)))
+        return lines
 
 
 def _cells(samples: Samples, scale: float = 1.0, unit: str = "") -> tuple[str, str]:
@@ -244,45 +269,75 @@ def unit(seconds: float) -> tuple[float, str]:
     return (1e3, " ms") if seconds >= 1e-3 else (1e6, " µs")
 
 
-def repeats(default: int = 7):
+# Commands
+
+
+def benchmark(
+    *, repeats: int | None = 7, min_time: float | None = 0.2, device: bool = False, models: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function that takes a `Bench`, and its own options by name.
+
+    Args:
+        repeats: rounds, unless `--repeats` says otherwise; None where nothing is timed.
+        min_time: seconds of a sample, unless `--min-time` says otherwise; None for candidates that are called once.
+        device: whether there is `--device`.
+        models: networks that `--models` chooses from, which reach the function as `names`.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @wraps(function)
+        def command(check: bool, save: bool, **given: Any) -> None:
+            measuring = {"device": "cpu", "repeats": 0, "min_time": 0.0}
+            bench = Bench(function.__name__, **{name: given.pop(name, value) for name, value in measuring.items()})
+            function(bench, **given)
+            bench.conclude(check=check, save=save)
+
+        options = [rounds(repeats)] if repeats else []
+        if min_time is not None:
+            what = "Seconds that one sample takes at least."
+            options.append(click.option("--min-time", type=float, default=min_time, show_default=True, help=what))
+        options += [on_device()] if device else []
+        options += [matching(models)] if models else []
+        what = "Append to benchmarks/results/ (the default), or only print."
+        options.append(click.option("--save/--no-save", default=True, help=what))
+        options.append(click.option("--check", is_flag=True, help="Exit with status 1 if a target is missed."))
+        for option in options:
+            command = option(command)
+        return click.command(function.__name__)(command)
+
+    return decorate
+
+
+def rounds(default: int) -> Callable[..., Any]:
     """The option `--repeats`."""
     what = "Rounds in which every candidate takes its turn."
     return click.option("--repeats", type=click.IntRange(min=2), default=default, show_default=True, help=what)
 
 
-def min_time(default: float = 0.2):
-    """The option `--min-time`."""
-    what = "Seconds that one sample takes at least."
-    return click.option("--min-time", type=float, default=default, show_default=True, help=what)
-
-
-def device():
+def on_device() -> Callable[..., Any]:
     """The option `--device`; without a CUDA device, `cuda` ends the command before it measures anything."""
+
+    def present(context: click.Context, parameter: click.Parameter, device: str) -> str:
+        if device == "cuda" and not torch.cuda.is_available():
+            click.echo(f"{context.info_name}: skipped, torch finds no CUDA device")
+            context.exit()
+        return device
+
     kinds = click.Choice(["cpu", "cuda"])
     return click.option(
-        "--device", type=kinds, default="cpu", show_default=True, callback=_present, help="Where to run."
+        "--device", type=kinds, default="cpu", show_default=True, callback=present, help="Where to run."
     )
 
 
-def _present(context: click.Context, parameter: click.Parameter, device: str) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
-        click.echo(f"{context.info_name}: skipped, torch finds no CUDA device")
-        context.exit()
-    return device
+def matching(known: Sequence[str]) -> Callable[..., Any]:
+    """The option `--models`, which reaches the command as the `names` of the networks to measure, out of `known`."""
 
+    def matched(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+        patterns = text.split(",")
+        names = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        if not names:
+            raise click.BadParameter(f"no network matches {text!r}; those that are measured are {', '.join(known)}")
+        return names
 
-def synchronizer(device: str) -> Callable[[], None]:
-    """What waits until a device has done what was asked of it."""
-    return torch.cuda.synchronize if device == "cuda" else lambda: None
-
-
-def reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """The options `--check` and `--no-save`, which reach the command as `report`."""
-
-    @click.option("--check", is_flag=True, help="Exit with status 1 if a target is missed.")
-    @click.option("--save/--no-save", default=True, help="Append to benchmarks/results/ (the default), or only print.")
-    @wraps(command)
-    def reported(check: bool, save: bool, **options: Any) -> None:
-        command(report=Report(check, save), **options)
-
-    return reported
+    what = "Only the networks whose names match, such as 'resnet*' or 'vgg16,vgg19'."
+    return click.option("--models", "names", metavar="PATTERN", default="*", callback=matched, help=what)

@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
 import click
 
-from benchmarks.harness import Comparison, Report, Target, repeats, reporting, take_turns
+from benchmarks.harness import Bench, benchmark
 
 # cnnzoo imports its names when the first of them is used, so that one has to be touched.
 SCRIPTS = {
@@ -20,20 +19,14 @@ SCRIPTS = {
 }
 
 
-@click.command()
-@repeats(default=9)
-@reporting
-def imports(repeats: int, report: Report) -> None:
+@benchmark(repeats=9, min_time=None)
+def imports(bench: Bench) -> None:
     """Import times, in fresh processes."""
-    measures: dict[str, Callable[[], float]] = {
-        name: partial(timed_by_itself, *script) for name, script in SCRIPTS.items()
-    }
-    if find_spec("cnnzoo.cli"):
-        measures["cnnzoo --help"] = help_time
-    torch_alone, with_cnnzoo, _ = SCRIPTS
-    result = Comparison("fresh process", torch_alone, take_turns(measures, repeats))
-    added = Target("cnnzoo adds to torch", 1000 * result.samples[with_cnnzoo].median, at_most=50, unit=" ms")
-    report.timings("imports", [result], [added])
+    measures = {name: partial(timed_by_itself, *script) for name, script in SCRIPTS.items()}
+    if not find_spec("torchvision"):
+        del measures["torchvision, after torch"]
+    one = bench.compare_measured("fresh process", "torch", {**measures, "cnnzoo --help": help_time})
+    bench.target("cnnzoo adds to torch", 1000 * one.samples["cnnzoo, after torch"].median, at_most=50, unit=" ms")
 
 
 def timed_by_itself(before: str, timed: str) -> float:

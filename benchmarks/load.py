@@ -7,21 +7,19 @@ own files are.
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import click
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 import cnnzoo
-from benchmarks.harness import Comparison, Report, Target, interleave, min_time, repeats, reporting
-from benchmarks.peers import torchvision_network
-from cnnzoo.checkpoints.layouts import TABLES, to_layout
+from benchmarks.harness import Bench, benchmark
+from benchmarks.peers import INSTALLED, has, timm_name, torchvision_network
+from cnnzoo.checkpoints.layouts import to_layout
 from cnnzoo.checkpoints.locate import check_sha256
 
 NETWORKS = {"vgg16": (1 / 50, 1 / 5), "resnet152": (1 / 5, None), "inception_v4": (1 / 5, None)}
@@ -30,64 +28,40 @@ NETWORKS = {"vgg16": (1 / 50, 1 / 5), "resnet152": (1 / 5, None), "inception_v4"
 Load = Callable[[], nn.Module]
 
 
-@click.command()
-@repeats(default=5)
-@min_time(default=0.0)
-@reporting
-def load(repeats: int, min_time: float, report: Report) -> None:
+@benchmark(repeats=5, min_time=0.0)
+def load(bench: Bench) -> None:
     """Loading weights from disk."""
-    comparisons, targets = [], []
     for name, (ready, scores) in NETWORKS.items():
-        with TemporaryDirectory() as folder:
-            loads = candidates(name, Path(folder))
+        with TemporaryDirectory() as place:
+            folder = Path(place)
+            loads = candidates(name, folder)
             image = torch.randn(1, *cnnzoo.spec(name).input_shape)
             through = {library: partial(first_scores, one, image) for library, one in loads.items()}
-            for case, limit, calls in ((f"{name}, ready", ready, loads), (f"{name}, first scores", scores, through)):
-                one = Comparison(case, "cnnzoo", interleave(calls, repeats=repeats, min_time=min_time))
-                comparisons.append(one)
+            for what, limit, calls in (("ready", ready, loads), ("first scores", scores, through)):
+                one = bench.compare(f"{name}, {what}", "cnnzoo", calls)
                 for peer in calls.keys() - {"cnnzoo"} if limit else ():
-                    ratio = one.ratio(peer).median
-                    targets.append(Target(f"{case}: {peer} / cnnzoo", ratio, at_least=1 / limit))
+                    bench.ratio(one, peer, at_least=1 / limit)
             if name == "vgg16":
-                targets += memory(Path(folder, "ours"))
-                for one, limit in around(Path(folder, "ours"), repeats, min_time):
-                    comparisons.append(one)
-                    what = f"{one.case}: cnnzoo / {one.reference}"
-                    targets.append(Target(what, one.ratio("cnnzoo").median, at_most=limit))
-    report.timings("load", comparisons, targets)
+                memory(bench, folder / "ours")
+                beside_bare_operations(bench, folder)
 
 
 def candidates(name: str, folder: Path) -> dict[str, Load]:
     """How each library that has the network gets it from a file of its own."""
-    model = cnnzoo.create(name, seed=0)
+    model = cnnzoo.create(cnnzoo.spec(name).name, seed=0)
     cnnzoo.save_pretrained(model, folder / "ours")
     loads: dict[str, Load] = {"cnnzoo": partial(cnnzoo.load_pretrained, folder / "ours")}
-    if name in TABLES["torchvision"]:
+    if "torchvision" in INSTALLED and has("torchvision", name):
         torch.save(to_layout(model, "torchvision"), folder / "theirs.pth")
         loads["torchvision"] = partial(from_torchvision, name, folder / "theirs.pth")
-    tensors = {key: tensor.contiguous() for key, tensor in to_layout(model, "timm").items()}
-    save_file(tensors, folder / "timm.safetensors")
-    loads["timm"] = partial(timm.create_model, name, checkpoint_path=str(folder / "timm.safetensors"))
+    if "timm" in INSTALLED:
+        import timm
+
+        tensors = {key: tensor.contiguous() for key, tensor in to_layout(model, "timm").items()}
+        save_file(tensors, folder / "timm.safetensors")
+        path = str(folder / "timm.safetensors")
+        loads["timm"] = partial(timm.create_model, timm_name(name), checkpoint_path=path)
     return loads
-
-
-def around(folder: Path, repeats: int, min_time: float) -> Iterator[tuple[Comparison, float]]:
-    """Checking a file and saving a network, each beside the bare operation, and how much longer it may take."""
-    path, copy = folder / "model.safetensors", folder.parent / "copy"
-    model = cnnzoo.load_pretrained(folder)
-    state = model.state_dict()
-    expected = sha256(path)
-    checking = {"sha256": partial(sha256, path), "cnnzoo": partial(check_sha256, path, expected)}
-    yield Comparison("vgg16, checksum", "sha256", interleave(checking, repeats=repeats, min_time=min_time)), 1.5
-    bare = partial(save_file, state, folder.parent / "bare.safetensors")
-    saving = {"save_file": bare, "cnnzoo": partial(cnnzoo.save_pretrained, model, copy)}
-    yield Comparison("vgg16, saving", "save_file", interleave(saving, repeats=repeats, min_time=min_time)), 1 / 0.8
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_torchvision(name: str, path: Path) -> nn.Module:
@@ -99,8 +73,24 @@ def from_torchvision(name: str, path: Path) -> nn.Module:
 
 @torch.inference_mode()
 def first_scores(load: Load, image: torch.Tensor) -> torch.Tensor:
-    """The network, ready, and a picture through it."""
+    """The network, ready, and an image through it."""
     return load().eval()(image)
+
+
+def beside_bare_operations(bench: Bench, folder: Path) -> None:
+    """Checking a file and saving a network, each beside what is at the bottom of it."""
+    path, model = folder / "ours" / "model.safetensors", cnnzoo.load_pretrained(folder / "ours")
+    checking = {"sha256": partial(sha256, path), "cnnzoo": partial(check_sha256, path, sha256(path))}
+    bench.ratio(bench.compare("vgg16, checksum", "sha256", checking), "cnnzoo", at_most=1.5)
+    bare = partial(save_file, model.state_dict(), folder / "bare.safetensors")
+    saving = {"save_file": bare, "cnnzoo": partial(cnnzoo.save_pretrained, model, folder / "copy")}
+    bench.ratio(bench.compare("vgg16, saving", "save_file", saving), "cnnzoo", at_most=1 / 0.8)
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 MEMORY = """
@@ -119,12 +109,10 @@ print(ready, status("VmHWM") - imports)
 """
 
 
-def memory(folder: Path) -> list[Target]:
+def memory(bench: Bench, folder: Path) -> None:
     """Memory over the imports, in a process of its own, in units of 2^20 bytes."""
     run = subprocess.run([sys.executable, "-c", MEMORY, folder], check=True, capture_output=True, text=True)
     ready, peak = map(float, run.stdout.split())
     size = (folder / "model.safetensors").stat().st_size / 2**20
-    return [
-        Target("vgg16: anonymous memory when ready", ready, at_most=20, unit=" MB"),
-        Target("vgg16: peak memory at the first scores / file", peak / size, at_most=1.2),
-    ]
+    bench.target("vgg16: anonymous memory when ready", ready, at_most=20, unit=" MB")
+    bench.target("vgg16: peak memory at the first scores / file", peak / size, at_most=1.2)

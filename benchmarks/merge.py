@@ -1,48 +1,33 @@
 """Whether merging the parallel 1x1 convolutions of Inception blocks makes a network faster, and where."""
 
-from collections.abc import Callable
-
-import click
 import torch
 from torch import Tensor, nn
 
 import cnnzoo
-from benchmarks.harness import Comparison, Report, device, interleave, min_time, repeats, reporting, synchronizer
-from benchmarks.optimize import onnx_backends
-from benchmarks.peers import models
+from benchmarks.harness import Bench, Call, benchmark
+from benchmarks.optimize import batches_of, onnx_backends
 
 NETWORKS = ("googlenet", "bn_inception", "inception_v3", "inception_v4", "inception_resnet_v2")
 
 
-@click.command()
-@models(NETWORKS)
-@click.option(
-    "--batch", "batches", type=int, multiple=True, default=(1, 16), show_default=True, help="Images at a time."
-)
-@device()
-@repeats()
-@min_time()
-@reporting
-def merge(
-    names: list[str], batches: tuple[int, ...], device: str, repeats: int, min_time: float, report: Report
-) -> None:
+@benchmark(device=True, models=NETWORKS)
+@batches_of(1, 16)
+def merge(bench: Bench, names: list[str], batches: tuple[int, ...]) -> None:
     """Inception networks for inference, with and without merged branches."""
-    comparisons = []
     for name in names:
-        apart = cnnzoo.fold_batchnorm(cnnzoo.create(name, seed=0, device=device))
-        merged = cnnzoo.merge_branches(apart, apart.input_shape)
+        model = cnnzoo.create(cnnzoo.spec(name).name, seed=0, device=bench.device)
+        apart, shape = cnnzoo.fold_batchnorm(model), cnnzoo.spec(name).input_shape
+        merged = cnnzoo.merge_branches(apart, shape)
         for batch in batches:
-            images = torch.randn(batch, *apart.input_shape, device=device)
-            ways = {what: runners(model, images) for what, model in (("branches", apart), ("merged", merged))}
-            for backend in ways["merged"]:
-                calls = {what: runner[backend] for what, runner in ways.items()}
-                samples = interleave(calls, repeats=repeats, min_time=min_time, synchronize=synchronizer(device))
-                comparisons.append(Comparison(f"{name}, batch {batch}, {device}, {backend}", "merged", samples))
-    report.timings("merge", comparisons, [])
+            images = torch.randn(batch, *shape, device=bench.device)
+            calls = {"branches": backends(apart, images), "merged": backends(merged, images)}
+            for backend in calls["merged"]:
+                case = f"{name}, batch {batch}, {bench.device}, {backend}"
+                bench.compare(case, "merged", {what: call[backend] for what, call in calls.items()})
 
 
-def runners(model: nn.Module, images: Tensor) -> dict[str, Callable[[], object]]:
+def backends(model: nn.Module, images: Tensor) -> dict[str, Call]:
     """A call for each backend that is installed."""
-    side_by_side = images.contiguous(memory_format=torch.channels_last)
+    aligned = images.contiguous(memory_format=torch.channels_last)
     eager = model.to(memory_format=torch.channels_last)
-    return {"eager": torch.inference_mode()(lambda: eager(side_by_side))} | onnx_backends(model, images)
+    return {"eager": torch.inference_mode()(lambda: eager(aligned))} | onnx_backends(model, images)

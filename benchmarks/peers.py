@@ -1,13 +1,16 @@
 """The networks that torchvision and timm have too, for the benchmarks that compare the libraries."""
 
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal
 
-import click
 import torch
 from torch import nn
 
-from cnnzoo.checkpoints.layouts import TABLES, Layout, to_layout
+import cnnzoo
+from cnnzoo.checkpoints.layouts import to_layout
+
+Library = Literal["torchvision", "timm"]
 
 # Auxiliary classifiers are off, as they are in cnnzoo unless asked for. To initialise is torchvision's default too,
 # with a warning to whoever does not say so.
@@ -26,13 +29,34 @@ def timm_network(name: str) -> nn.Module:
     """What a user of timm gets by the name that timm has for it, freshly initialised."""
     import timm
 
-    return timm.create_model(name.replace("preresnet", "resnetv2_"))
+    return timm.create_model(timm_name(name))
 
 
-PEERS: dict[Layout, Callable[[str], nn.Module]] = {"torchvision": torchvision_network, "timm": timm_network}
+def timm_name(name: str) -> str:
+    """What timm calls a network, if it has it."""
+    return name.replace("preresnet", "resnetv2_")
 
 
-def same_network(library: Layout, ours: nn.Module) -> nn.Module:
+PEERS: dict[Library, Callable[[str], nn.Module]] = {"torchvision": torchvision_network, "timm": timm_network}
+INSTALLED: tuple[Library, ...] = tuple(library for library in PEERS if find_spec(library))
+
+
+def has(library: Library, name: str) -> bool:
+    """Whether a library, which is installed, has a network of that name."""
+    if library == "torchvision":
+        import torchvision
+
+        return name in torchvision.models.list_models()
+    import timm
+
+    return timm.is_model(timm_name(name))
+
+
+IN_TORCHVISION = tuple(name for name in cnnzoo.list_models() if "torchvision" in INSTALLED and has("torchvision", name))
+"""The networks that both have."""
+
+
+def same_network(library: Library, ours: cnnzoo.CNN) -> nn.Module:
     """Another library's network with copies of our weights, where they are.
 
     Its own are never made: torchvision draws those of a VGG for seconds.
@@ -42,17 +66,3 @@ def same_network(library: Layout, ours: nn.Module) -> nn.Module:
         theirs = PEERS[library](ours.config.name)
     theirs.load_state_dict(tensors, assign=True)
     return theirs
-
-
-def models(known: Sequence[str] = tuple(TABLES["torchvision"])):
-    """The option `--models`, which reaches the command as the `names` of the networks to measure, out of `known`."""
-
-    def matching(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-        patterns = text.split(",")
-        names = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
-        if not names:
-            raise click.BadParameter(f"no network matches {text!r}; those that are measured are {', '.join(known)}")
-        return names
-
-    what = "Only the networks whose names match, such as 'resnet*' or 'vgg16,vgg19'."
-    return click.option("--models", "names", metavar="PATTERN", default="*", callback=matching, help=what)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Batch = tuple[Tensor, Tensor]
-"""Pictures (N, C, H, W) and their classes (N,)."""
+"""Images (N, C, H, W) and their classes (N,)."""
 
 # So small that the weights stay about where they are: every round then computes with numbers of the same size.
 LEARNING_RATE = 1e-6
@@ -47,12 +47,11 @@ def labels(count: int, classes: int) -> Tensor:
 
 @torch.no_grad()
 def settle(model: nn.Module, images: Tensor) -> None:
-    """Let batch normalisation know the pictures: with fresh statistics, what a deep network computes grows or fades."""
+    """Let batch normalisation know the images: with fresh statistics, what a deep network computes grows or fades."""
     norms = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
-    if not norms:
-        return
     for norm in norms:
         norm.momentum = 1.0
-    model.train()(images)
+    if norms:
+        model.train()(images)
     for norm, momentum in norms.items():
         norm.momentum = momentum

@@ -22,38 +22,38 @@ from click.testing import CliRunner, Result
 import cnnzoo
 from benchmarks.__main__ import main
 from benchmarks.environment import Environment
-from benchmarks.harness import RESULTS, Samples, Target, interleave, seconds_per_call, take_turns
+from benchmarks.harness import RESULTS, Bench, Samples, Target, seconds_per_call, take_turns
 from benchmarks.peers import same_network
 from benchmarks.report.command import PAGES, ROOT, made, write
+from benchmarks.report.machines import machines
 from benchmarks.report.markdown import filled, table
-from benchmarks.report.measured import machines
 from benchmarks.report.page import PUBLISHED
 from benchmarks.report.tables import targets
 from benchmarks.steps import Forward, TrainingStep
-from benchmarks.throughput import limit, networks
+from benchmarks.throughput import matmul, networks
 from benchmarks.throughput.batches import Search, out_of_memory
-from benchmarks.throughput.cases import OURS, WAYS, Candidate, Choice, Group, plan
-from benchmarks.throughput.journal import Case, Journal, Limit, Run, files, keys, read
+from benchmarks.throughput.data_parallel import counts
+from benchmarks.throughput.execution import PREPARE, Job, Prepared, Recorded
 from benchmarks.throughput.networks import DifferentNetwork, Networks, precision
-from benchmarks.throughput.scale import counts
+from benchmarks.throughput.plan import EXECUTIONS, OURS, Candidate, Choice, Workload, plan
+from benchmarks.throughput.results import Journal, Matmul, Measurement, Run, files, keys, read
 from benchmarks.throughput.stopping import Stopped, stoppable
-from benchmarks.throughput.ways import PREPARE, Job, Prepared, Recorded
 
 TINY = ("--repeats", "2", "--min-time", "0", "--against", "")
 
 
 @pytest.fixture(autouse=True)
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit of the machine is of no interest here."""
-    monkeypatch.setitem(limit.SIDE, "cpu", 16)
+    """What the machine does at best is of no interest here."""
+    monkeypatch.setitem(matmul.SIDE, "cpu", 16)
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def cases(path: Path) -> list[Case]:
-    return read([path]).cases
+def measurements(path: Path) -> list[Measurement]:
+    return read([path]).measurements
 
 
 # The harness
@@ -93,12 +93,13 @@ def test_candidates_take_turns_and_their_warm_up_is_thrown_away() -> None:
     assert {name: samples.values for name, samples in taken.items()} == {"a": (3, 8), "b": (4, 6), "c": (5, 7)}
 
 
-def test_interleave_waits_for_the_device() -> None:
+def test_a_comparison_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     waited = []
-    samples = interleave(
-        {"sleep": partial(time.sleep, 0.001)}, repeats=2, min_time=0, synchronize=lambda: waited.append(1)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(1))
+    one = Bench("sleep", "cuda", repeats=2, min_time=0).compare(
+        "a while", "sleep", {"sleep": partial(time.sleep, 0.001)}
     )
-    assert all(value >= 0.001 for value in samples["sleep"].values)
+    assert all(value >= 0.001 for value in one.samples["sleep"].values)
     assert len(waited) == 2 * 3  # before and after each sample, the warm-up's too
 
 
@@ -137,7 +138,7 @@ def test_steps_take_one_batch_after_the_other() -> None:
 # What is measured
 
 
-def planned(**changes) -> list[Group]:
+def planned(**changes) -> list[Workload]:
     defaults = {
         "device": "cuda",
         "names": cnnzoo.list_models(),
@@ -155,20 +156,20 @@ def test_every_network_comes_first_once() -> None:
     first = groups[: len(everything)]
     assert {(group.network, group.classic) for group in first} == everything
     assert {(group.mode, group.dtype) for group in first} == {("infer", "bf16")}
-    assert not any(WAYS[one.way].patient for group in first for one in group.candidates)
+    assert not any(EXECUTIONS[one.execution].slow for group in first for one in group.candidates)
     assert first[0].network == "resnet50"
     settings = list(dict.fromkeys((group.dtype, group.mode) for group in groups))
     assert settings == [("bf16", "infer"), ("bf16", "train"), ("tf32", "infer"), ("tf32", "train")]
-    patient = [group for group in groups if any(WAYS[one.way].patient for one in group.candidates)]
+    patient = [group for group in groups if any(EXECUTIONS[one.execution].slow for one in group.candidates)]
     assert groups[len(first) : len(first) + len(patient)] == patient
     assert len(groups) == len(set(groups))
 
 
-def test_peers_are_run_in_the_same_ways() -> None:
+def test_peers_are_run_in_the_same_executions() -> None:
     by_name = {group.network: group for group in planned(modes=("infer",), dtypes=("bf16",))[:70] if not group.classic}
-    ways = {"eager", "channels_last"}
-    assert {one.way for one in by_name["resnet34"].candidates if one.library == "timm"} == ways
-    assert {one.way for one in by_name["resnet34"].candidates if one.library == OURS} == ways | {"cudagraphs"}
+    both = {"eager", "channels_last"}
+    assert {one.execution for one in by_name["resnet34"].candidates if one.library == "timm"} == both
+    assert {one.execution for one in by_name["resnet34"].candidates if one.library == OURS} == both | {"cudagraphs"}
     assert {one.library for one in by_name["alexnet"].candidates} == {OURS, "torchvision"}
     assert {one.library for one in by_name["inception_v4"].candidates} == {OURS, "timm"}
     assert {one.library for group in planned() if group.classic for one in group.candidates} == {OURS}
@@ -181,20 +182,20 @@ def test_the_best_of_both_take_turns() -> None:
 
 
 def test_what_is_asked_for_is_planned() -> None:
-    assert {one.way for group in planned(device="cpu", dtypes=("fp32",)) for one in group.candidates} == {
+    assert {one.execution for group in planned(device="cpu", dtypes=("fp32",)) for one in group.candidates} == {
         "eager",
         "channels_last",
         "optimized",
     }
-    compiled = {"names": ["lenet5", "resnet18"], "ways": ("compiled",), "modes": ("infer",), "dtypes": ("bf16",)}
+    compiled = {"names": ["lenet5", "resnet18"], "executions": ("compiled",), "modes": ("infer",), "dtypes": ("bf16",)}
     for patterns, expected in (
         (None, [("lenet5", False), ("resnet18", False)]),
         (("lenet5-classic",), [("lenet5", True)]),
         (("*",), [("lenet5", False), ("lenet5", True), ("resnet18", False)]),
     ):
-        assert [(group.network, group.classic) for group in planned(**compiled, patient=patterns)] == expected
-    groups = planned(names=["lenet5", "convnet"], ways=("compiled",), patient=("conv*",), modes=("infer",), batch=8)
-    assert [(group.network, group.candidates, group.asked) for group in groups] == [
+        assert [(group.network, group.classic) for group in planned(**compiled, slow=patterns)] == expected
+    groups = planned(names=["lenet5", "convnet"], executions=("compiled",), slow=("conv*",), modes=("infer",), batch=8)
+    assert [(group.network, group.candidates, group.batch) for group in groups] == [
         ("convnet", (Candidate(OURS, "compiled"),), 8)
     ]
 
@@ -264,16 +265,16 @@ def test_out_of_memory_is_recognised() -> None:
 
 def test_resumes(tmp_path: Path) -> None:
     out = tmp_path / "results" / "throughput-cpu.jsonl"
-    options = (*TINY, "--models", "lenet5", "--mode", "infer", "--ways", "eager,channels_last", "--out", out)
+    options = (*TINY, "--models", "lenet5", "--mode", "infer", "--execution", "eager,channels_last", "--out", out)
     assert run("throughput", *options).exit_code == 0
-    found = cases(out)
-    assert [(one.classic, one.way) for one in found] == list(
+    found = measurements(out)
+    assert [(one.classic, one.execution) for one in found] == list(
         itertools.product((False, True), ("eager", "channels_last"))
     )
     assert all(one.status == "measured" and len(one.rates) == 2 and min(one.rates) > 0 for one in found)
     assert {one.macs for one in found if not one.classic} == {cnnzoo.summary(cnnzoo.create("lenet5")).macs}
     assert all(one.asked is None and one.batch in (1, 2, 4, 8, 16, 32) for one in found)
-    assert len(read([out]).limits) == 1
+    assert len(read([out]).matmuls) == 1
     before = out.read_bytes()
     assert "nothing left to measure" in run("throughput", *options).output
     assert out.read_bytes() == before
@@ -281,8 +282,8 @@ def test_resumes(tmp_path: Path) -> None:
     assert "1/1  tutorial_lenet5_linear" in more.output
     assert out.read_bytes().startswith(before)
     assert run("throughput", *options, "--no-resume").exit_code == 0
-    assert len(cases(out)) == len(found) + 2 + len(found)
-    again = [one.batch for one in cases(out)[-len(found) :]]
+    assert len(measurements(out)) == len(found) + 2 + len(found)
+    again = [one.batch for one in measurements(out)[-len(found) :]]
     assert again == [one.batch for one in found]  # what was searched for once stands
 
 
@@ -291,7 +292,7 @@ def test_train_and_peers(tmp_path: Path) -> None:
     options = ("--models", "resnet18", "--mode", "train", "--batch", "2", "--repeats", "2", "--min-time", "0")
     result = run("throughput", *options, "--against", "torchvision", "--out", out)
     assert result.exit_code == 0, result.output
-    ours, theirs = cases(out)
+    ours, theirs = measurements(out)
     assert (ours.library, theirs.library, ours.group, ours.asked) == (OURS, "torchvision", theirs.group, 2)
     assert f"torchvision eager {theirs.samples.over(ours.samples).median:.2f} x" in result.output
     (machine,) = machines(read([out]))
@@ -301,7 +302,7 @@ def test_train_and_peers(tmp_path: Path) -> None:
 def test_no_save_only_prints(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     result = run(
-        "throughput", *TINY, "--models", "lenet5", "--ways", "eager", "--batch", "1", "--no-save", "--out", out
+        "throughput", *TINY, "--models", "lenet5", "--execution", "eager", "--batch", "1", "--no-save", "--out", out
     )
     assert "lenet5 (classic), train, fp32: batch 1, eager" in result.output
     assert not out.exists()
@@ -311,9 +312,9 @@ def test_no_save_only_prints(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--models", "alexnets"), "no network matches 'alexnets'"),
-        (("--ways", "eager,fast"), "unknown fast; it takes eager, channels_last"),
+        (("--execution", "eager,fast"), "unknown fast; it takes eager, channels_last"),
         (("--dtype", "fp8"), "unknown fp8; it takes fp32, tf32, bf16, fp16"),
-        (("--batch", "0"), "got '0'; it takes 'auto' or a number of pictures"),
+        (("--batch", "0"), "got '0'; it takes 'auto' or a number of images"),
         (("--devices", "2"), "--devices 2 takes as many processes, and torchrun started none"),
     ],
 )
@@ -324,21 +325,21 @@ def test_bad_options(options: tuple[str, ...], message: str, monkeypatch: pytest
     assert message in " ".join(result.output.split())
 
 
-def replaced(monkeypatch: pytest.MonkeyPatch, way: str, before: Callable[[Job], None]) -> None:
-    """Do something before a way prepares a candidate."""
-    prepare = PREPARE[way]
+def replaced(monkeypatch: pytest.MonkeyPatch, execution: str, before: Callable[[Job], None]) -> None:
+    """Do something before an execution prepares a candidate."""
+    prepare = PREPARE[execution]
 
     def changed(job: Job) -> Prepared:
         before(job)
         return prepare(job)
 
-    monkeypatch.setitem(PREPARE, way, changed)
+    monkeypatch.setitem(PREPARE, execution, changed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_is_measured(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.jsonl"
-    options = (*TINY, "--models", "lenet5", "--mode", "infer", "--ways", "eager,channels_last", "--out", out)
+    options = (*TINY, "--models", "lenet5", "--mode", "infer", "--execution", "eager,channels_last", "--out", out)
     prepared: list[Job] = []
 
     def signalled(job: Job) -> None:
@@ -351,21 +352,21 @@ def test_a_signal_keeps_what_is_measured(number: int, tmp_path: Path, monkeypatc
         replaced(patch, "channels_last", signalled)
         result = run("throughput", *options)
     assert result.exit_code == 128 + number
-    assert f"stopped: {signal.Signals(number).name}; the same command goes on from here" in result.output
+    assert f"stopped: {signal.Signals(number).name}; the same command resumes here" in result.output
     assert signal.getsignal(number) is handler
-    first = cases(out)
-    assert [(one.classic, one.way, one.status) for one in first] == [
+    first = measurements(out)
+    assert [(one.classic, one.execution, one.status) for one in first] == [
         (False, "eager", "measured"),
         (False, "channels_last", "measured"),
     ]
     assert "1/1  lenet5 (classic)" in run("throughput", *options).output
-    assert cases(out)[:2] == first
-    assert len(cases(out)) == 4
+    assert measurements(out)[:2] == first
+    assert len(measurements(out)) == 4
 
 
 def test_the_budget_ends_the_run(tmp_path: Path) -> None:
     result = run("throughput", *TINY, "--models", "resnet152", "--out", tmp_path / "out.jsonl", "--budget", "0.2")
-    assert "stopped: the 0.2 seconds are over; the same command goes on from here" in result.output
+    assert "stopped: the 0.2 seconds are over; the same command resumes here" in result.output
     assert result.exit_code == 0
 
 
@@ -384,7 +385,7 @@ def test_budget_is_not_taken_for_a_failure() -> None:
 
 def test_what_does_not_fit_gets_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.jsonl"
-    options = (*TINY, "--models", "convnet", "--mode", "infer", "--ways", "eager,channels_last", "--out", out)
+    options = (*TINY, "--models", "convnet", "--mode", "infer", "--execution", "eager,channels_last", "--out", out)
 
     def full(limit: int, job: Job) -> None:
         if len(job.batches["contiguous"][0][0]) > limit:
@@ -394,17 +395,17 @@ def test_what_does_not_fit_gets_smaller_batches(tmp_path: Path, monkeypatch: pyt
         replaced(patch, "channels_last", partial(full, 2))
         result = run("throughput", *options, "--batch", "8")
     assert result.exit_code == 0, result.output
-    assert [(one.way, one.status, one.batch) for one in cases(out)] == [
+    assert [(one.execution, one.status, one.batch) for one in measurements(out)] == [
         *(("eager", "out of memory", 8), ("channels_last", "out of memory", 8)),
         *(("eager", "out of memory", 4), ("channels_last", "out of memory", 4)),
         *(("eager", "measured", 2), ("channels_last", "measured", 2)),
     ]
-    assert cases(out)[0].error == "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB."
+    assert measurements(out)[0].error == "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB."
     assert "nothing left" in run("throughput", *options, "--batch", "8").output
     with monkeypatch.context() as patch:
         replaced(patch, "eager", partial(full, 0))
         run("throughput", *options)
-    assert [(one.status, one.batch) for one in cases(out)[6:]] == [("out of memory", 1)] * 2
+    assert [(one.status, one.batch) for one in measurements(out)[6:]] == [("out of memory", 1)] * 2
     assert "nothing left" in run("throughput", *options).output
 
 
@@ -415,9 +416,9 @@ def test_a_way_that_fails_is_recorded_and_left_out(tmp_path: Path, monkeypatch: 
         raise RuntimeError("\nno kernel for this\nat line 1")
 
     replaced(monkeypatch, "channels_last", broken)
-    options = (*TINY, "--models", "convnet", "--mode", "infer", "--ways", "eager,channels_last", "--batch", "1")
+    options = (*TINY, "--models", "convnet", "--mode", "infer", "--execution", "eager,channels_last", "--batch", "1")
     assert run("throughput", *options, "--out", out).exit_code == 0
-    found = {one.way: one for one in cases(out)}
+    found = {one.execution: one for one in measurements(out)}
     assert (found["channels_last"].status, found["channels_last"].error) == (
         "failed",
         "RuntimeError: no kernel for this",
@@ -433,11 +434,11 @@ def test_a_lost_device_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     replaced(monkeypatch, "eager", lost)
-    options = ("--models", "convnet,lenet5", "--mode", "infer", "--ways", "eager", "--batch", "1", "--out", out)
+    options = ("--models", "convnet,lenet5", "--mode", "infer", "--execution", "eager", "--batch", "1", "--out", out)
     result = run("throughput", *TINY, *options)
     assert result.exit_code == 1
     assert "Error: lenet5, infer, fp32: AcceleratorError: CUDA error: an illegal memory access" in result.output
-    assert [(one.network, one.status) for one in cases(out)] == [("lenet5", "failed")]
+    assert [(one.network, one.status) for one in measurements(out)] == [("lenet5", "failed")]
 
 
 def test_a_peer_that_computes_something_else_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +448,7 @@ def test_a_peer_that_computes_something_else_is_no_peer(monkeypatch: pytest.Monk
         torch.nn.init.zeros_(theirs.fc.weight)
         return theirs
 
-    group = Group("resnet18", False, "infer", "fp32", ())
+    group = Workload("resnet18", False, "infer", "fp32", ())
     assert Networks(group, "cpu").copy("torchvision").fc.weight.any()
     monkeypatch.setattr(networks, "same_network", other)
     with pytest.raises(DifferentNetwork, match="torchvision's scores differ from ours by"):
@@ -485,11 +486,13 @@ def test_a_captured_training_step_trains() -> None:
 @pytest.mark.cuda
 def test_cuda(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    ways = "eager,channels_last,cudagraphs"
-    result = run("throughput", "--device", "cuda", *TINY, "--models", "lenet5,resnet18", "--ways", ways, "--out", out)
+    executions = "eager,channels_last,cudagraphs"
+    result = run(
+        "throughput", "--device", "cuda", *TINY, "--models", "lenet5,resnet18", "--execution", executions, "--out", out
+    )
     assert result.exit_code == 0, result.output
-    assert {one.status for one in cases(out)} == {"measured"}
-    assert all(one.peak_bytes for one in cases(out))
+    assert {one.status for one in measurements(out)} == {"measured"}
+    assert all(one.peak_bytes for one in measurements(out))
 
 
 # Several devices
@@ -508,7 +511,7 @@ def test_two_processes(tmp_path: Path) -> None:
         command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert finished.returncode == 0, finished.stderr
-    found = {(one.mode, one.devices): one for one in cases(out)}
+    found = {(one.mode, one.devices): one for one in measurements(out)}
     assert set(found) == {("infer", 1), ("infer", 2), ("train", 1), ("train", 2)}
     assert all(len(one.rates) == 2 and min(one.rates) > 0 for one in found.values())
     assert {one.batch for one in found.values()} == {2}
@@ -533,16 +536,18 @@ def environment(**changes) -> Environment:
     return Environment(**stated | changes)
 
 
-def case(network: str, library: str, way: str, *rates: float, start: str = "one", **changes) -> Case:
-    """Measured in group 1; one of resnet50's multiply-accumulates is one of a limit of 1000 each second."""
+def case(network: str, library: str, execution: str, *rates: float, start: str = "one", **changes) -> Measurement:
+    """Measured in group 1; one of resnet50's multiply-adds is one of the 1000 that matrices reach each second."""
     stated = {"group": 1, "classic": False, "mode": "infer", "dtype": "bf16", "batch": 64, "status": "measured"}
-    return Case(start, network=network, library=library, way=way, rates=rates, macs=1, **stated | changes)
+    return Measurement(
+        start, network=network, library=library, execution=execution, rates=rates, macs=1, **stated | changes
+    )
 
 
-def measured(folder: Path, *found: Case, device: str = "cuda", start: str = "one", **where) -> Path:
+def measured(folder: Path, *found: Measurement, device: str = "cuda", start: str = "one", **where) -> Path:
     """A file of results in a folder."""
     path = folder / f"throughput-{device}.jsonl"
-    Journal(path).write([Run(start, device, environment(**where)), Limit(start, "bf16", 1000.0, 1980), *found])
+    Journal(path).write([Run(start, device, environment(**where)), Matmul(start, "bf16", 1000.0, 1980), *found])
     return path
 
 
@@ -550,13 +555,13 @@ def test_journal_passes_over_what_a_killed_program_left(tmp_path: Path) -> None:
     path = measured(tmp_path, case("resnet50", OURS, "eager", 100.0, 101.0))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"kind": "case", "run": "one", "netw')
-    assert read([path]).cases == [case("resnet50", OURS, "eager", 100.0, 101.0)]
+    assert read([path]).measurements == [case("resnet50", OURS, "eager", 100.0, 101.0)]
     Journal(path).write([case("vgg16", OURS, "eager", 5.0)])
-    assert [one.network for one in read([path]).cases] == ["resnet50", "vgg16"]
+    assert [one.network for one in read([path]).measurements] == ["resnet50", "vgg16"]
 
 
 def test_results_of_another_place_do_not_count(tmp_path: Path) -> None:
-    group = Group("resnet50", False, "infer", "bf16", (Candidate(OURS, "eager"),))
+    group = Workload("resnet50", False, "infer", "bf16", (Candidate(OURS, "eager"),))
     path = measured(tmp_path, case("resnet50", OURS, "eager", 100.0))
     results = read([path])
     here = results.runs["one"]
@@ -689,7 +694,7 @@ def test_only_what_is_marked_is_filled_in() -> None:
 # Comparing
 
 
-def compared(tmp_path: Path, old: list[Case], new: list[Case], *options: str, **where) -> Result:
+def compared(tmp_path: Path, old: list[Measurement], new: list[Measurement], *options: str, **where) -> Result:
     before = measured(tmp_path / "old", *old)
     return run("compare", before, measured(tmp_path / "new", *new, **where), *options)
 
@@ -707,7 +712,7 @@ def test_compare_rates(tmp_path: Path) -> None:
 
 
 def test_compare_ratios_on_other_hardware(tmp_path: Path) -> None:
-    def both(ours: float, theirs: float) -> list[Case]:
+    def both(ours: float, theirs: float) -> list[Measurement]:
         return [case("vgg16", OURS, "eager", ours, ours), case("vgg16", "timm", "eager", theirs, theirs)]
 
     other = {"gpu": "Another GPU"}

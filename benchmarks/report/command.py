@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 
 from benchmarks.harness import RESULTS
+from benchmarks.report.machines import Machine, machines
 from benchmarks.report.markdown import filled
-from benchmarks.report.measured import Machine, machines
-from benchmarks.report.others import measurements
 from benchmarks.report.page import NOTHING, PLOTS, PUBLISHED, Throughput
 from benchmarks.report.tables import summary, targets
-from benchmarks.throughput.journal import files, read
+from benchmarks.report.timings import measurements
+from benchmarks.throughput.results import files, read
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("docs/benchmarks.md", "README.md")
@@ -36,12 +36,9 @@ def report(check: bool) -> None:
 
 def made(found: Sequence[Machine], results: Path) -> tuple[Throughput, dict[str, str]]:
     """The plots, and the parts of the pages by name."""
-    page = Throughput.of(found)
-    return page, {
-        "throughput": page.text,
-        "summary": summary(found) or NOTHING,
-        "others": measurements(results) or NOTHING,
-    }
+    page = Throughput(found)
+    others = measurements(results) or NOTHING
+    return page, {"throughput": page.text, "summary": summary(found) or NOTHING, "others": others}
 
 
 def pages(root: Path, parts: Mapping[str, str]) -> dict[Path, str]:

@@ -1,12 +1,11 @@
 """The plots, as SVG: for a light and for a dark page, and the same bytes for the same results."""
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.report.measured import PAIRS, Row
-from benchmarks.report.tables import MODES, titled
+from benchmarks.report.machines import PAIRS, Row
+from benchmarks.report.tables import MODES, compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,72 +26,62 @@ GRID = {"light": "#d0d7de", "dark": "#444c56"}
 COLOURS = {"torchvision": "#d1642d", "timm": "#3b7dd8"}
 OWN = "#2a9d6f"
 MARKERS = dict(zip(dict.fromkeys((pair.theirs, pair.ours) for pair in PAIRS), "os^vD", strict=True))
+TICKS = (0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A plot on a transparent ground.
+class Plot(NamedTuple):
+    """What puts a plot on axes, and its height in inches."""
 
-    Attributes:
-        draw: puts it on axes.
-        height: inches.
-    """
-
-    draw: Callable[["Axes"], None]
+    draw: "Callable[[Axes], None]"
     height: float
 
-    def svg(self, theme: str) -> str:
-        """For a page that is "light" or "dark"."""
-        import matplotlib
-        from matplotlib.figure import Figure
 
-        coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-        with matplotlib.rc_context(STYLE | {"grid.color": GRID[theme]} | dict.fromkeys(coloured, INK[theme])):
-            figure = Figure(figsize=(7.5, self.height), layout="constrained")
-            self.draw(figure.subplots())
-            file = io.StringIO()
-            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+def svg(plot: Plot, theme: str) -> str:
+    """On a transparent ground, for a page that is "light" or "dark"."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context(STYLE | {"grid.color": GRID[theme]} | dict.fromkeys(inked, INK[theme])):
+        figure = Figure(figsize=(7.5, plot.height), layout="constrained")
+        plot.draw(figure.subplots())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def ratios(rows: Sequence[Row]) -> Plot | None:
-    """Our rate over the peers' by network, a mark for each way, with quartiles."""
-    compared = [(row, {pair: row.ratio(pair) for pair in PAIRS if row.ratio(pair)}) for row in reversed(rows)]
-    compared = [(row, found) for row, found in compared if found]
-    if not compared:
+    """Our rate over the peers' by network, a mark for each pair, with quartiles."""
+    found = {row.title: {pair: ratio for pair in PAIRS if (ratio := row.ratio(pair))} for row in reversed(rows)}
+    found = {title: by_pair for title, by_pair in found.items() if by_pair}
+    if not found:
         return None
 
     def draw(axes: "Axes") -> None:
         axes.axvline(1, color=axes.spines["left"].get_edgecolor(), linewidth=1)
-        labels = {pair: titled(pair).replace("`", "") for pair in PAIRS}
-        for line, (_, found) in enumerate(compared):
-            for step, (pair, ratio) in enumerate(found.items()):
+        for pair in PAIRS:
+            places = [
+                (line + 0.6 * ((len(by_pair) - 1) / 2 - list(by_pair).index(pair)) / max(1, len(by_pair) - 1), ratio)
+                for line, by_pair in enumerate(found.values())
+                if (ratio := by_pair.get(pair))
+            ]
+            for number, (height, ratio) in enumerate(places):
                 lower, upper = ratio.quartiles
-                axes.errorbar(
-                    ratio.median,
-                    line + 0.6 * ((len(found) - 1) / 2 - step) / max(1, len(found) - 1),
-                    xerr=[[max(0, ratio.median - lower)], [max(0, upper - ratio.median)]],
-                    fmt=MARKERS[pair.theirs, pair.ours],
-                    markersize=4,
-                    linewidth=1,
-                    color=COLOURS[pair.library],
-                    label=labels.pop(pair, None),  # once in the legend
-                )
-        on_lines(axes, [row.title for row, _ in compared])
-        logarithmic(axes, [ratio.median for _, found in compared for ratio in found.values()])
+                spread = [[max(0, ratio.median - lower)], [max(0, upper - ratio.median)]]
+                label = "" if number else compared(pair).replace("`", "")  # once in the legend
+                style = {"fmt": MARKERS[pair.theirs, pair.ours], "markersize": 4, "linewidth": 1}
+                axes.errorbar(ratio.median, height, xerr=spread, color=COLOURS[pair.library], label=label, **style)
+        on_lines(axes, list(found))
+        logarithmic(axes, [ratio.median for by_pair in found.values() for ratio in by_pair.values()])
         axes.set_xlabel("cnnzoo's images per second / the other's; right of 1, cnnzoo is faster")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
-    return Plot(draw, 1.3 + 0.3 * len(compared))
+    return Plot(draw, 1.3 + 0.3 * len(found))
 
 
-def limit(rows: dict[str, Sequence[Row]]) -> Plot | None:
-    """The share of the machine's limit that the fastest way of each network reaches.
-
-    Args:
-        rows: by mode.
-    """
-    known = {mode: {row.title: row for row in of if row.share is not None} for mode, of in rows.items()}
+def shares(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
+    """The share of the matmul rate that the fastest execution of each network reaches, from rows by mode."""
+    known = {mode: {row.title: row.share for row in of if row.share is not None} for mode, of in rows.items()}
     known = {mode: of for mode, of in known.items() if of}
     names = list(dict.fromkeys(title for of in known.values() for title in of))[::-1]
     if not names:
@@ -100,10 +89,8 @@ def limit(rows: dict[str, Sequence[Row]]) -> Plot | None:
 
     def draw(axes: "Axes") -> None:
         for (mode, of), fill in zip(known.items(), (OWN, "none"), strict=False):
-            places = [(100 * row.share, names.index(title)) for title, row in of.items()]
-            axes.plot(
-                *zip(*places, strict=True), "o", markersize=4.5, color=OWN, markerfacecolor=fill, label=MODES[mode]
-            )
+            across, up = [100 * share for share in of.values()], [names.index(title) for title in of]
+            axes.plot(across, up, "o", markersize=4.5, color=OWN, markerfacecolor=fill, label=MODES[mode])
         on_lines(axes, names)
         axes.set_xlim(left=0)
         axes.set_xlabel("% of the rate that products of large matrices reach")
@@ -112,52 +99,39 @@ def limit(rows: dict[str, Sequence[Row]]) -> Plot | None:
     return Plot(draw, 1.0 + 0.17 * len(names))
 
 
-def accuracy(rows: Sequence[Row], stated: dict[str, float]) -> Plot | None:
-    """The accuracy that a network's publisher states, over our images per second.
-
-    Args:
-        rows: of inference.
-        stated: accuracy by network.
-    """
+def accuracy(rows: Sequence[Row], stated: Mapping[str, float]) -> Plot | None:
+    """The accuracy that a network's publisher states, by network, over our images per second in inference."""
     known = [row for row in rows if row.network in stated and not row.classic]
     if not known:
         return None
 
     def draw(axes: "Axes") -> None:
         places = {row.network: (row.best.rate, 100 * stated[row.network]) for row in known}
-        axes.plot(*zip(*places.values(), strict=True), "o", markersize=4, color=OWN)
+        axes.plot(*map(list, zip(*places.values(), strict=True)), "o", markersize=4, color=OWN)
         axes.set_xscale("log")
         axes.grid(True)
         axes.margins(x=0.12, y=0.1)
-        axes.set_xlabel("images per second, in the fastest of our ways")
+        axes.set_xlabel("images per second, in the fastest execution")
         axes.set_ylabel("top-1 accuracy on ImageNet, %")
         label(axes, places)
 
     return Plot(draw, 5.0)
 
 
-def label(axes: "Axes", places: dict[str, tuple[float, float]]) -> None:
+def label(axes: "Axes", places: Mapping[str, tuple[float, float]]) -> None:
     """Put a name beside each point, on the first side where it covers neither a point nor another name."""
-    figure = axes.get_figure()
-    figure.draw_without_rendering()  # which settles where the axes are
-    points = {name: axes.transData.transform(place) * 72 / figure.dpi for name, place in places.items()}
-    taken = [(x - 2, y - 2, x + 2, y + 2) for x, y in points.values()]
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # which settles where the axes are
+    points = {name: axes.transData.transform(place) * 72 / axes.figure.dpi for name, place in places.items()}
+    taken = [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in points.values()]
     for name, (x, y) in points.items():
         width = 4 * len(name)
-        boxes = {
-            (right, up): (x + right, y + up - 4, x + right + width, y + up + 4)
-            for right in (5, -5 - width)
-            for up in (0, 8, -8, 16, -16)
-        }
-        clear = (side for side, box in boxes.items() if not any(overlap(box, other) for other in taken))
-        side = next(clear, (5, 0))
+        sides = [(right, up) for right in (5, -5 - width) for up in (0, 8, -8, 16, -16)]
+        boxes = {side: Bbox.from_bounds(x + side[0], y + side[1] - 4, width, 8) for side in sides}
+        side = next((side for side, box in boxes.items() if not box.count_overlaps(taken)), sides[0])
         taken.append(boxes[side])
         axes.annotate(name, places[name], side, textcoords="offset points", verticalalignment="center", fontsize=7)
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) have anything in common."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def on_lines(axes: "Axes", names: Sequence[str]) -> None:
@@ -174,7 +148,7 @@ def logarithmic(axes: "Axes", values: Sequence[float]) -> None:
 
     lowest, highest = min(0.9, *values) / 1.05, max(1.1, *values) * 1.05
     axes.set_xscale("log")
-    ticks = [tick for tick in (0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10) if lowest <= tick <= highest]
+    ticks = [tick for tick in TICKS if lowest <= tick <= highest]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())

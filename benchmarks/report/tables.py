@@ -1,18 +1,17 @@
 """The tables of throughput, as Markdown."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from benchmarks.harness import Samples, Target
+from benchmarks.peers import PEERS
+from benchmarks.report.machines import PAIRS, Machine, Pair, Row, titled
 from benchmarks.report.markdown import table
-from benchmarks.report.measured import PAIRS, PEERS, Machine, Pair, Row
-from benchmarks.throughput.cases import HEADLINE, WAYS
-from benchmarks.throughput.journal import Case
+from benchmarks.throughput.plan import EXECUTIONS, HEADLINE
 
 MODES = {"infer": "inference", "train": "training step"}
-EAGER = [Pair(library, "eager", "eager") for library in PEERS]
-WAY_NAMES = {way: way.replace("_", " ") for way in WAYS} | {"cudagraphs": "CUDA graph", "optimized": "`optimize`"}
+NAMES = {name: name.replace("_", " ") for name in EXECUTIONS} | {"cudagraphs": "CUDA graph", "optimized": "`optimize`"}
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,16 @@ class Published:
 
 
 def rates(rows: Sequence[Row]) -> str:
-    """What we reach: a line for each network, a column for each way."""
-    ways = [way for way in WAYS if any(row.ours(way) for row in rows)]
-    memory = any(peak(row) for row in rows)
-    columns = ["network", "batch", *(WAY_NAMES[way] for way in ways), "of the limit"]
+    """What we reach: a line for each network, a column for each execution."""
+    executions = [one for one in EXECUTIONS if any(row.ours(one) for row in rows)]
+    memory = ["memory"] if any(peak(row) for row in rows) else []
     lines = []
     for row in rows:
+        cells = (spread(one.samples, thousands) if (one := row.ours(name)) else "" for name in executions)
         share = "" if row.share is None else f"{row.share:.0%}"
-        cells = (spread(case.samples, thousands) if (case := row.ours(way)) else "" for way in ways)
-        lines.append([row.title, f"{row.best.batch:,}", *cells, share, *([peak(row)] if memory else [])])
-    return table(columns + ["memory"] * memory, lines, "l" + "r" * 99)
+        lines.append([row.title, f"{row.best.batch:,}", *cells, share, *(peak(row) for _ in memory)])
+    columns = ["network", "batch", *(NAMES[name] for name in executions), "of matmul", *memory]
+    return table(columns, lines, "l" + "r" * 99)
 
 
 def ratios(rows: Sequence[Row], remarks: Sequence[Remark]) -> str:
@@ -63,48 +62,39 @@ def ratios(rows: Sequence[Row], remarks: Sequence[Remark]) -> str:
             known = (one.text for one in remarks if any(one.holds(row.network, library) for library in libraries))
             cells = (spread(found[pair], decimals) if pair in found else "" for pair in pairs)
             lines.append([row.title, *cells, "; ".join(known)])
-    return table(("network", *map(titled, pairs), "remark"), lines, "l" + "r" * len(pairs) + "l") if lines else ""
+    return table(("network", *map(compared, pairs), "remark"), lines, "l" + "r" * len(pairs) + "l")
 
 
-def titled(pair: Pair) -> str:
-    """What is beside what; the way alone where it is the same."""
-    ours = "" if pair.ours == pair.theirs else f"{WAY_NAMES[pair.ours]} / "
-    return f"{ours}{pair.library}, {WAY_NAMES[pair.theirs]}"
+def compared(pair: Pair) -> str:
+    """What is beside what; the execution alone where it is the same."""
+    ours = "" if pair.ours == pair.theirs else f"{NAMES[pair.ours]} / "
+    return f"{ours}{pair.library}, {NAMES[pair.theirs]}"
 
 
 def headlines(machine: Machine, published: Sequence[Published]) -> str:
     """What was promised: `optimize` beside the most that torch makes of a peer's, and rates that others printed."""
-    lines = [*_beside_autotuned(machine), *_beside_published(machine, published)]
-    return table(("", "images / s", "beside", "ratio"), lines, "lrlr") if lines else ""
-
-
-def _beside_autotuned(machine: Machine) -> Iterator[tuple[str, ...]]:
-    for (mode, dtype), rows in machine.settings.items():
-        for row in rows:
-            for library in PEERS:
-                ratio = row.ratio(Pair(library, "autotuned", "optimized"))
-                own = row.ours("optimized")
-                if ratio and own:
-                    what = f"{row.title}, {mode}, {dtype}, batch {own.batch:,}: `optimize` ({own.detail})"
-                    beside = f'{library}, `torch.compile(mode="max-autotune")`'
-                    yield what, thousands(own.rate), beside, spread(ratio, decimals)
-
-
-def _beside_published(machine: Machine, published: Sequence[Published]) -> Iterator[tuple[str, ...]]:
+    lines = []
+    for row in (row for rows in machine.settings.values() for row in rows):
+        for library in PEERS:
+            ratio, own = row.ratio(Pair(library, "autotuned", "optimized")), row.ours("optimized")
+            if ratio and own:
+                what = f"{row.title}, {own.mode}, {own.dtype}, batch {own.batch:,}: `optimize` ({own.detail})"
+                beside = f'{library}, `torch.compile(mode="max-autotune")`'
+                lines.append((what, thousands(own.rate), beside, spread(ratio, decimals)))
     for one, row in printed(machine, published):
         best = row.best
-        what = f"{row.title}, {best.mode}, {best.dtype}, batch {best.batch:,}: {WAY_NAMES[best.way]}"
-        yield what, thousands(best.rate), f"{thousands(one.rate)}, {one.source}", decimals(best.rate / one.rate)
+        what = f"{row.title}, {best.mode}, {best.dtype}, batch {best.batch:,}: {NAMES[best.execution]}"
+        lines.append(
+            (what, thousands(best.rate), f"{thousands(one.rate)}, {one.source}", decimals(best.rate / one.rate))
+        )
+    return table(("", "images / s", "beside", "ratio"), lines, "lrlr")
 
 
 def printed(machine: Machine, published: Sequence[Published]) -> Iterator[tuple[Published, Row]]:
     """The networks whose rate on such a device somebody has printed."""
     for (mode, _), rows in machine.settings.items():
-        for row in rows:
-            for one in published:
-                fits = (one.mode, one.device) == (mode, machine.runs[-1].device)
-                if fits and row.network in one.networks and not row.classic:
-                    yield one, row
+        fitting = [one for one in published if (one.mode, one.device) == (mode, machine.runs[-1].device)]
+        yield from ((one, row) for row in rows for one in fitting if row.network in one.networks and not row.classic)
 
 
 def targets(machine: Machine, published: Sequence[Published]) -> Iterator[Target]:
@@ -116,51 +106,43 @@ def targets(machine: Machine, published: Sequence[Published]) -> Iterator[Target
 
 def side_by_side(machine: Machine) -> str:
     """Several devices: what they reach together, and the share of what each reaches alone."""
-    lines = [
-        [named(case), case.mode, case.dtype, f"{case.devices} x {case.batch:,}", thousands(case.rate), efficiency]
-        for case, alone in machine.side_by_side()
-        for efficiency in [f"{case.rate / (case.devices * alone.rate):.0%}"]
-    ]
-    columns = ("network", "mode", "dtype", "batch", "images / s", "of as many alone")
-    return table(columns, lines, "lllrrr") if lines else ""
+    lines = []
+    for one, alone in machine.side_by_side():
+        efficiency = f"{one.rate / (one.devices * alone.rate):.0%}"
+        batch = f"{one.devices} x {one.batch:,}"
+        lines.append((titled(one), one.mode, one.dtype, batch, thousands(one.rate), efficiency))
+    return table(("network", "mode", "dtype", "batch", "images / s", "of as many alone"), lines, "lllrrr")
 
 
 def unmeasured(machine: Machine) -> str:
     """What did not run, and what was raised."""
     lines = []
-    for case in machine.unmeasured():
-        way = f"{case.library}, {WAY_NAMES.get(case.way, case.way)}"
-        raised = f"`{case.error.replace('`', '')}`"
-        lines.append((named(case), case.mode, case.dtype, way, f"{case.status}, batch {case.batch:,}", raised))
-    return table(("network", "mode", "dtype", "way", "", "what was raised"), lines, "llllll") if lines else ""
+    for one in machine.latest.values():
+        if not one.measured:
+            how, raised = f"{one.library}, {NAMES.get(one.execution, one.execution)}", one.error.replace("`", "")
+            state = f"{one.status}, batch {one.batch:,}"
+            lines.append((titled(one), one.mode, one.dtype, how, state, f"`{raised}`"))
+    return table(("network", "mode", "dtype", "execution", "", "what was raised"), lines, "llllll")
 
 
 def summary(found: Iterable[Machine]) -> str:
     """The networks of the headlines on every machine, in its first setting: what the README shows."""
+    pairs = [Pair(library, "eager", "eager") for library in PEERS]
     lines = []
     for machine in found:
         (_, dtype), rows = next(iter(machine.settings.items()), (("", ""), []))
         by_name = {row.network: row for row in rows if not row.classic}
         for row in (by_name[name] for name in HEADLINE if name in by_name):
             best, eager = row.best, row.ours("eager")
-            lines.append(
-                (
-                    machine.title,
-                    f"`{row.network}`, {dtype}, batch {best.batch:,}",
-                    thousands(eager.rate) if eager else "",
-                    f"{thousands(best.rate)} ({WAY_NAMES[best.way]})",
-                    *(spread(found, decimals) if (found := row.ratio(pair)) else "" for pair in EAGER),
-                )
-            )
-    columns = ("device", "inference", "eager", "best way", *(f"eager / {pair.library}" for pair in EAGER))
-    return table(columns, lines, "llrrrr") if lines else ""
+            rate = f"{thousands(best.rate)} ({NAMES[best.execution]})"
+            beside = (spread(ratio, decimals) if (ratio := row.ratio(pair)) else "" for pair in pairs)
+            what = f"`{row.network}`, {dtype}, batch {best.batch:,}"
+            lines.append((machine.title, what, thousands(eager.rate) if eager else "", rate, *beside))
+    columns = ("device", "inference", "eager", "fastest", *(f"eager / {pair.library}" for pair in pairs))
+    return table(columns, lines, "llrrrr")
 
 
 # Cells
-
-
-def named(case: Case) -> str:
-    return case.network + (", classic" if case.classic else "")
 
 
 def peak(row: Row) -> str:
@@ -169,7 +151,7 @@ def peak(row: Row) -> str:
     return f"{eager.peak_bytes / 2**30:.2f} GiB" if eager and eager.peak_bytes else ""
 
 
-def spread(samples: Samples, form) -> str:
+def spread(samples: Samples, form: Callable[[float], str]) -> str:
     """The median, and half the distance of the quartiles as a share of it."""
     lower, upper = samples.quartiles
     return f"{form(samples.median)} ±{(upper - lower) / 2 / samples.median:.0%}"

@@ -1,4 +1,4 @@
-"""How many pictures to give a network at a time."""
+"""How many images to give a network at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,32 +30,30 @@ class Search:
         Args:
             rate: images per second at a batch; it may raise what `out_of_memory` recognises.
         """
-        batch, best = self._first(rate)
-        larger, misses, last = 2 * batch, 0, batch / best
-        while larger <= self.cap and last < self.longest and misses < self.patience:
-            try:
-                found = rate(larger)
-            except Exception as error:
-                if out_of_memory(error):
-                    break
-                raise
+        batch = self.start
+        while (best := _tried(rate, batch, last=batch == 1)) is None:
+            batch //= 2
+        larger, misses, seconds = 2 * batch, 0, batch / best
+        while larger <= self.cap and seconds < self.longest and misses < self.patience:
+            found = _tried(rate, larger)
+            if found is None:
+                break
             if found >= best * (1 + self.gain):
                 batch, best, misses = larger, found, 0
             else:
                 misses += 1
-            last, larger = larger / found, 2 * larger
+            seconds, larger = larger / found, 2 * larger
         return batch
 
-    def _first(self, rate: Callable[[int], float]) -> tuple[int, float]:
-        """The largest batch that fits, from the start downwards, and its rate."""
-        batch = self.start
-        while True:
-            try:
-                return batch, rate(batch)
-            except Exception as error:
-                if not out_of_memory(error) or batch == 1:
-                    raise
-            batch //= 2
+
+def _tried(rate: Callable[[int], float], batch: int, *, last: bool = False) -> float | None:
+    """The rate at a batch, or None where it does not fit; the last that is tried raises."""
+    try:
+        return rate(batch)
+    except Exception as error:
+        if last or not out_of_memory(error):
+            raise
+    return None
 
 
 SEARCH = {

@@ -1,4 +1,4 @@
-"""Measures one group after the other, and writes down what came of each."""
+"""Measures one workload after the other, and writes down what came of each."""
 
 import gc
 import sys
@@ -12,20 +12,20 @@ import click
 import torch
 
 from benchmarks.environment import clock
-from benchmarks.harness import Timed, event_time, seconds_per_call, take_turns, wall_time
+from benchmarks.harness import Timed, event_time, rounded, seconds_per_call, take_turns, wall_time
 from benchmarks.throughput.batches import SEARCH, out_of_memory
-from benchmarks.throughput.cases import OURS, Candidate, Group
-from benchmarks.throughput.journal import Case, Journal, Limit, Run, significant
-from benchmarks.throughput.limit import matrix_rate
+from benchmarks.throughput.execution import PREPARE, Job, Prepared
+from benchmarks.throughput.matmul import matmul_rate
 from benchmarks.throughput.networks import Networks, precision
+from benchmarks.throughput.plan import OURS, Candidate, Workload
+from benchmarks.throughput.results import Journal, Key, Matmul, Measurement, Run
 from benchmarks.throughput.stopping import Stop
-from benchmarks.throughput.ways import PREPARE, Job, Prepared
 
 TIMED: dict[str, Timed] = {"cpu": wall_time, "cuda": event_time}
 
 
 class DeviceLost(click.ClickException):
-    """The device answers every call of this process with an error from now on; the same command goes on."""
+    """The device answers every call of this process with an error from now on; the same command resumes."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Effort:
 
 @dataclass
 class Runner:
-    """Goes through groups, and may be stopped at any moment.
+    """Goes through workloads, and may be stopped at any moment.
 
     Attributes:
         run: where it measures.
         journal: where the results go.
         stop: whether to end.
-        show: takes a line for each group.
-        batches: those found so far, by network, variant, mode and dtype.
+        show: takes a line for each workload.
+        batches: those found so far, by setting.
     """
 
     run: Run
@@ -62,121 +62,121 @@ class Runner:
     effort: Effort
     stop: Stop = field(default_factory=Stop)
     show: Callable[[str], None] = print
-    batches: dict[tuple[Any, ...], int] = field(default_factory=dict)
-
-    def prepared(self, resume: bool) -> set[tuple[Any, ...]]:
-        """Take the batches that earlier runs have found here; the keys of what need not be measured again."""
-        results = self.journal.read()
-        self.batches = results.batches(self.run.place)
-        return results.finished(self.run.place) if resume else set()
-
-    def measure(self, groups: Sequence[Group]) -> None:
-        """Measure groups in their order.
-
-        Raises:
-            Stopped: it was told to end; what came of all groups before is in the journal.
-            DeviceLost: a fault has made the device unusable for this process.
-        """
-        self.journal.write([self.run])
-        limits: set[str] = set()
-        with imports_kept():
-            for number, group in enumerate(groups, start=1):
-                self.stop.check()
-                with precision(group.dtype):
-                    if group.dtype not in limits:
-                        self._limit(group.dtype)
-                        limits.add(group.dtype)
-                    cases = self._group(number, group)
-                self.show(f"{number}/{len(groups)}  {group.title}: {in_words(cases)}")
+    batches: dict[Key, int] = field(default_factory=dict)
 
     @property
     def timed(self) -> Timed:
         """How to time on this device."""
         return TIMED[self.run.device]
 
-    def _limit(self, dtype: str) -> None:
-        rate = matrix_rate(
-            self.run.device, dtype, rounds=self.effort.rounds, min_time=self.effort.min_time, timed=self.timed
-        )
-        self.journal.write([Limit(self.run.run, dtype, rate, clock(self.run.device))])
+    def prepared(self, resume: bool) -> set[Key]:
+        """Take the batches that earlier runs have found here; the keys of what need not be measured again."""
+        results = self.journal.read()
+        self.batches = results.batches(self.run.place)
+        return results.finished(self.run.place) if resume else set()
+
+    def measure(self, workloads: Sequence[Workload]) -> None:
+        """Measure workloads in their order.
+
+        Raises:
+            Stopped: it was told to end; what came of all workloads before is in the journal.
+            DeviceLost: a fault has made the device unusable for this process.
+        """
+        self.journal.write([self.run])
+        dtypes: set[str] = set()
+        with imports_kept():
+            for number, workload in enumerate(workloads, start=1):
+                self.stop.check()
+                with precision(workload.dtype):
+                    if workload.dtype not in dtypes:
+                        self._matmul(workload.dtype)
+                        dtypes.add(workload.dtype)
+                    found = self._workload(number, workload)
+                self.show(f"{number}/{len(workloads)}  {workload.title}: {in_words(found)}")
+
+    def _matmul(self, dtype: str) -> None:
+        effort = {"rounds": self.effort.rounds, "min_time": self.effort.min_time}
+        rate = matmul_rate(self.run.device, dtype, **effort, timed=self.timed)
+        self.journal.write([Matmul(self.run.run, dtype, rate, clock(self.run.device))])
         self.show(f"{dtype}: large matrices reach {2e-12 * rate:.3g} TFLOP/s")
 
-    def _group(self, number: int, group: Group) -> list[Case]:
-        """A case for each candidate, and for each batch at which they did not fit side by side."""
-        written: list[Case] = []
-        batch = group.asked or 0
+    def _workload(self, number: int, workload: Workload) -> list[Measurement]:
+        """One for each candidate, and for each batch at which they did not fit side by side."""
+        written: list[Measurement] = []
+        batch = workload.batch or 0
         while True:
             again = lost = False
             try:
-                networks = Networks(group, self.run.device)
-                batch = batch or self.searched(group, networks)
-                cases = self._candidates(number, group, networks, batch)
+                networks = Networks(workload, self.run.device)
+                batch = batch or self.searched(workload, networks)
+                found = self._candidates(number, workload, networks, batch)
             except Exception as error:
                 self.stop.check()
                 batch, full = batch or 1, out_of_memory(error)
-                found = {"batch": batch, "status": "out of memory" if full else "failed", "error": first_line(error)}
-                cases = [self.case(number, group, one, **found) for one in group.candidates]
+                what = {"batch": batch, "status": "out of memory" if full else "failed", "error": first_line(error)}
+                found = [self.measurement(number, workload, one, **what) for one in workload.candidates]
                 again, lost = full and batch > 1, isinstance(error, torch.AcceleratorError)
             networks = None
             free(self.run.device)
-            self.journal.write(cases)
-            written += cases
+            self.journal.write(found)
+            written += found
             if lost:
-                raise DeviceLost(f"{group.title}: {cases[0].error}")
+                raise DeviceLost(f"{workload.title}: {found[0].error}")
             if not again:
                 return written
             batch //= 2
 
-    def case(self, number: int, group: Group, one: Candidate, **found: Any) -> Case:
+    def measurement(self, number: int, workload: Workload, one: Candidate, **found: Any) -> Measurement:
         """What came of a candidate."""
-        of = (group.network, group.classic, group.mode, group.dtype)
-        return Case(self.run.run, number, *of, one.library, one.way, asked=group.asked, **found)
+        of = (*workload.setting, one.library, one.execution)
+        return Measurement(self.run.run, number, *of, asked=workload.batch, **found)
 
-    def searched(self, group: Group, networks: Networks) -> int:
-        """The batch to measure a network with, the same in all its groups."""
-        key = (group.network, group.classic, group.mode, group.dtype)
-        if key not in self.batches:
-            self.batches[key] = SEARCH[self.run.device].run(partial(self._rate, group, networks))
-        return self.batches[key]
+    def searched(self, workload: Workload, networks: Networks) -> int:
+        """The batch to measure a network with, the same in all its workloads."""
+        if workload.setting not in self.batches:
+            found = SEARCH[self.run.device].run(partial(self._rate, workload, networks))
+            self.batches[workload.setting] = found
+        return self.batches[workload.setting]
 
-    def _rate(self, group: Group, networks: Networks, batch: int) -> float:
+    def _rate(self, workload: Workload, networks: Networks, batch: int) -> float:
         """Images per second at a batch, of ours as it comes."""
-        job = Job(networks.copy(OURS), networks.batches(batch), group.mode, self.timed)
+        job = Job(networks.copy(OURS), networks.batches(batch), workload.mode, self.timed)
         return batch / seconds_per_call(PREPARE["eager"](job).call, self.effort.min_time, self.timed)
 
-    def _candidates(self, number: int, group: Group, networks: Networks, batch: int) -> list[Case]:
-        """Prepare all of a group, and let them take turns."""
+    def _candidates(self, number: int, workload: Workload, networks: Networks, batch: int) -> list[Measurement]:
+        """Prepare all of a workload, and let them take turns."""
         batches = networks.batches(batch)
-        found: dict[str, Any] = {"batch": batch, "macs": networks.macs}
+        common: dict[str, Any] = {"batch": batch, "macs": networks.macs}
         ready: dict[Candidate, Prepared] = {}
-        cases = []
-        for one in group.candidates:
-            held = torch.cuda.memory_allocated() if self.run.device == "cuda" else 0
-            try:
-                job = Job(networks.copy(one.library), batches, group.mode, self.timed, held, self.effort.backend)
-                with choosing_algorithms(self.effort.algorithms):
-                    ready[one] = PREPARE[one.way](job)
-            except Exception as error:
-                self.stop.check()
-                if out_of_memory(error) or isinstance(error, torch.AcceleratorError):
-                    raise
-                cases.append(self.case(number, group, one, status="failed", error=first_line(error), **found))
-        measures = {
-            one: partial(seconds_per_call, prepared.call, self.effort.min_time, self.timed)
-            for one, prepared in ready.items()
-        }
+        found = []
         with choosing_algorithms(self.effort.algorithms):
+            for one in workload.candidates:
+                held = torch.cuda.memory_allocated() if self.run.device == "cuda" else 0
+                try:
+                    model = networks.copy(one.library)
+                    job = Job(model, batches, workload.mode, self.timed, held, self.effort.backend)
+                    ready[one] = PREPARE[one.execution](job)
+                except Exception as error:
+                    self.stop.check()
+                    if out_of_memory(error) or isinstance(error, torch.AcceleratorError):
+                        raise
+                    what = {"status": "failed", "error": first_line(error)}
+                    found.append(self.measurement(number, workload, one, **common, **what))
+            measures = {
+                one: partial(seconds_per_call, prepared.call, self.effort.min_time, self.timed)
+                for one, prepared in ready.items()
+            }
             taken = take_turns(measures, self.effort.rounds) if measures else {}
         for one, samples in taken.items():
-            rates = tuple(significant(batch / seconds) for seconds in samples.values)
-            more = {"rates": rates, "peak_bytes": ready[one].peak_bytes, "detail": ready[one].detail}
-            cases.append(self.case(number, group, one, status="measured", **found, **more))
-        return cases
+            rates = tuple(rounded(batch / seconds, 5) for seconds in samples.values)
+            what = {"rates": rates, "peak_bytes": ready[one].peak_bytes, "detail": ready[one].detail}
+            found.append(self.measurement(number, workload, one, status="measured", **common, **what))
+        return found
 
 
 @contextmanager
 def imports_kept() -> Iterator[None]:
-    """Spare garbage collection what is there already: to look through it takes longer than to measure most groups."""
+    """Spare garbage collection what is there already: looking through it takes longer than most measurements."""
     gc.freeze()
     try:
         yield
@@ -212,17 +212,17 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"[:300]
 
 
-def in_words(cases: Sequence[Case]) -> str:
-    """What came of a group, in one line: our rates, and those of the others as a share of ours."""
-    ours = {case.way: case for case in cases if case.library == OURS and case.status == "measured"}
+def in_words(found: Sequence[Measurement]) -> str:
+    """What came of a workload, in one line: our rates, and those of the others as a share of ours."""
+    ours = {one.execution: one for one in found if one.library == OURS and one.measured}
     words = []
-    for case in cases:
-        name = case.way if case.library == OURS else f"{case.library} {case.way}"
-        if case.status != "measured":
-            words.append(f"{name} {case.status} at {case.batch}: {case.error}")
-        elif case.library != OURS and case.way in ours:
-            words.append(f"{name} {case.samples.over(ours[case.way].samples).median:.2f} x")
+    for one in found:
+        name = one.execution if one.library == OURS else f"{one.library} {one.execution}"
+        if not one.measured:
+            words.append(f"{name} {one.status} at {one.batch}: {one.error}")
+        elif one.library != OURS and one.execution in ours:
+            words.append(f"{name} {one.samples.over(ours[one.execution].samples).median:.2f} x")
         else:
-            words.append(f"{name} {case.rate:,.4g} images/s")
-    batch = next((f"batch {case.batch}, " for case in cases if case.status == "measured"), "")
+            words.append(f"{name} {one.rate:,.4g} images/s")
+    batch = next((f"batch {one.batch}, " for one in found if one.measured), "")
     return batch + ", ".join(words)

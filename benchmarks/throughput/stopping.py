@@ -26,11 +26,7 @@ class Stop:
 
 @contextmanager
 def stoppable(budget: float | None = None) -> Iterator[Stop]:
-    """While this lasts, SIGINT, SIGTERM and the end of the budget raise `Stopped` wherever the program is.
-
-    Args:
-        budget: seconds from now.
-    """
+    """While this lasts, SIGINT, SIGTERM and the end of a budget in seconds raise `Stopped` wherever the program is."""
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:

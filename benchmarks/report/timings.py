@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.environment import Environment
 from benchmarks.harness import RESULTS, Result, unit
 from benchmarks.report.markdown import table
-from benchmarks.throughput.journal import files
+from benchmarks.throughput.results import files
 
 
 def measurements(folder: Path = RESULTS) -> str:
@@ -18,7 +18,8 @@ def measurements(folder: Path = RESULTS) -> str:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         results = timings(lines)
         if results:
-            parts += [f"### {path.stem}\n", f"{machines(results)}.\n", times(results)]
+            places = (f"{hardware(one)}, torch {one.environment.versions['torch']}" for one in results)
+            parts += [f"### {path.stem}\n", f"{'; '.join(dict.fromkeys(places))}.\n", times(results)]
         shares = {line["case"]: f"{line['test_accuracy']:.4f}" for line in lines if "test_accuracy" in line}
         if shares:
             parts += [f"### {path.stem}\n", table(("case", "test accuracy"), shares.items(), "lr")]
@@ -30,9 +31,15 @@ def timings(lines: Iterable[dict[str, Any]]) -> list[Result]:
     found: dict[tuple[str, str], Result] = {}
     for line in lines:
         if "ratio" in line:
-            result = Result(**line | {"environment": Environment(**line["environment"])})
+            result = Result(**{**line, "environment": Environment(**line["environment"])})
             found[result.case, result.candidate] = result
     return list(found.values())
+
+
+def hardware(one: Result) -> str:
+    """Where a time was measured."""
+    here = one.environment
+    return f"{here.gpu if 'cuda' in one.case and here.gpu else here.cpu}, {here.threads} threads"
 
 
 def times(results: Iterable[Result]) -> str:
@@ -44,13 +51,3 @@ def times(results: Iterable[Result]) -> str:
         ratio = "reference" if one.candidate == one.reference else f"{one.ratio:.3g} ({lower:.3g} to {upper:.3g})"
         lines.append((one.case, one.candidate, f"{one.median * scale:.3g}{name}", ratio))
     return table(("case", "candidate", "median", "ratio (quartiles)"), lines, "llrr")
-
-
-def machines(results: Iterable[Result]) -> str:
-    """Where they were measured, and with which versions."""
-    places = (
-        f"{one.environment.gpu if 'cuda' in one.case and one.environment.gpu else one.environment.cpu}, "
-        f"{one.environment.threads} threads, torch {one.environment.versions['torch']}"
-        for one in results
-    )
-    return "; ".join(dict.fromkeys(places))

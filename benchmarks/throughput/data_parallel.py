@@ -14,15 +14,18 @@ from typing import Any
 
 import click
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.harness import Call, rounded
 from benchmarks.steps import Forward, TrainingStep
-from benchmarks.throughput.cases import OURS, Candidate, Choice, Group, Mode, variants
-from benchmarks.throughput.journal import keys, significant
+from benchmarks.throughput.execution import WARM_UP
 from benchmarks.throughput.networks import Networks, precision
+from benchmarks.throughput.plan import OURS, Candidate, Choice, Mode, Workload, variants
+from benchmarks.throughput.results import keys
 from benchmarks.throughput.runner import Runner, choosing_algorithms, free
-from benchmarks.throughput.ways import WARM_UP, Call
 
-WAY: dict[Mode, str] = {"train": "data parallel", "infer": "replicated"}
+EXECUTION: dict[Mode, str] = {"train": "data parallel", "infer": "replicated"}
 
 
 @dataclass(frozen=True)
@@ -40,36 +43,24 @@ class Team:
 
     def agreed(self, value: Any) -> Any:
         """What the first process says."""
-        from torch import distributed
-
         said = [value]
         distributed.broadcast_object_list(said, src=0)
         return said[0]
 
     def slowest(self, seconds: float, count: int) -> float:
         """The longest time of the first processes."""
-        from torch import distributed
-
         longest = torch.tensor(seconds, dtype=torch.float64, device=self.device)
         distributed.all_reduce(longest, distributed.ReduceOp.MAX, group=self.groups[count])
         return float(longest)
 
     def wait(self, count: int | None = None) -> None:
         """Until the first processes, or all, are here."""
-        from torch import distributed
-
         distributed.barrier(group=self.groups[count or max(self.groups)])
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
 
 
 @contextmanager
 def team(device: str, size: int) -> Iterator[Team]:
     """Join the processes that torchrun started."""
-    from torch import distributed
-
     started = int(os.environ.get("WORLD_SIZE", 0))
     if started != size:
         raise click.UsageError(
@@ -91,37 +82,38 @@ def counts(size: int) -> list[int]:
     return sorted({2**power for power in range(size.bit_length()) if 2**power <= size} | {size})
 
 
-def scale(team: Team, runner: Runner, choice: Choice, resume: bool) -> None:
+def measure_scaling(team: Team, runner: Runner, choice: Choice, resume: bool) -> None:
     """Measure every network on 1, 2, 4 ... devices; the first process writes the results.
 
     What one process raises ends all of them: the others cannot go on without it.
     """
     finished = team.agreed(runner.prepared(resume))
-    groups = [
-        Group(name, classic, mode, dtype, (Candidate(OURS, WAY[mode]),), choice.batch)
+    workloads = [
+        Workload(name, classic, mode, dtype, (Candidate(OURS, EXECUTION[mode]),), choice.batch)
         for dtype, mode, (name, classic) in product(choice.dtypes, choice.modes, variants(choice.names))
     ]
-    if team.first:
+    first = team.rank == 0
+    if first:
         runner.journal.write([runner.run])
-    for number, group in enumerate(groups, start=1):
-        left = [count for count in team.groups if not finished.issuperset(keys(group, count))]
+    for number, workload in enumerate(workloads, start=1):
+        left = [count for count in team.groups if not finished.issuperset(keys(workload, count))]
         if not left:
             continue
-        with precision(group.dtype), choosing_algorithms(runner.effort.algorithms):
-            networks = Networks(group, team.device)
-            batch = team.agreed((group.asked or runner.searched(group, networks)) if team.first else None)
+        with precision(workload.dtype), choosing_algorithms(runner.effort.algorithms):
+            networks = Networks(workload, team.device)
+            batch = team.agreed((workload.batch or runner.searched(workload, networks)) if first else None)
             for count in left:
-                rates = on(count, team, networks, batch, runner) if team.rank < count else ()
+                rates = rates_of(count, team, networks, batch, runner) if team.rank < count else ()
                 team.wait()
                 free(team.device)
-                if team.first:
+                if first:
                     found = {"batch": batch, "devices": count, "rates": rates, "macs": networks.macs}
-                    case = runner.case(number, group, group.candidates[0], status="measured", **found)
-                    runner.journal.write([case])
-                    runner.show(f"{group.title}: {count} x {batch} pictures, {case.rate:,.4g} images/s")
+                    one = runner.measurement(number, workload, workload.candidates[0], status="measured", **found)
+                    runner.journal.write([one])
+                    runner.show(f"{workload.title}: {count} x {batch} images, {one.rate:,.4g} images/s")
 
 
-def on(count: int, team: Team, networks: Networks, batch: int, runner: Runner) -> tuple[float, ...]:
+def rates_of(count: int, team: Team, networks: Networks, batch: int, runner: Runner) -> tuple[float, ...]:
     """Images per second of the first devices together, in each round."""
     call = prepared(count, team, networks, batch)
     calls = math.ceil(runner.effort.min_time / team.slowest(runner.timed(call, 1), count)) or 1
@@ -129,21 +121,18 @@ def on(count: int, team: Team, networks: Networks, batch: int, runner: Runner) -
     for _ in range(runner.effort.rounds):
         team.wait(count)
         seconds = team.slowest(runner.timed(call, calls), count)
-        rates.append(significant(count * batch * calls / seconds))
+        rates.append(rounded(count * batch * calls / seconds, 5))
     return tuple(rates)
 
 
 def prepared(count: int, team: Team, networks: Networks, batch: int) -> Call:
     """The forward pass, or the training step that ends with the same gradients on all devices, warmed up."""
-    from torch.nn.parallel import DistributedDataParallel
-
     model, batches = networks.copy(OURS), networks.batches(batch)["contiguous"]
-    if networks.group.mode == "infer":
+    if networks.workload.mode == "infer":
         call: Call = Forward(model, batches)
-    elif count == 1:
-        call = TrainingStep(model, batches)
     else:
-        call = TrainingStep(DistributedDataParallel(model, process_group=team.groups[count]), batches)
+        parallel = DistributedDataParallel(model, process_group=team.groups[count]) if count > 1 else model
+        call = TrainingStep(parallel, batches)
     for _ in range(WARM_UP[team.device]):
         call()
     return call

@@ -1,23 +1,21 @@
-"""How a network is run: each way makes of a network what is called and timed."""
+"""How a network is run: each execution makes of a network what is called and timed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 
 import torch
 from torch import Tensor, nn
 
 import cnnzoo
-from benchmarks.harness import Timed, seconds_per_call
+from benchmarks.harness import Call, Timed, seconds_per_call
 from benchmarks.steps import Batch, Forward, TrainingStep
-from benchmarks.throughput.cases import Mode
 from benchmarks.throughput.networks import LAYOUTS
+from benchmarks.throughput.plan import Mode
 
 WARM_UP = {"cpu": 1, "cuda": 3}
 """Calls in which algorithms are chosen and memory is set aside, before anything is captured or timed."""
-
-Step = Forward | TrainingStep
-Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Prepared:
 
     Attributes:
         call: runs it on the next batch.
-        detail: what the way chose.
+        detail: what the execution chose.
         peak_bytes: the most device memory that a call has used, or None where it cannot be told.
     """
 
@@ -37,7 +35,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Job:
-    """What a way has to run.
+    """What an execution has to run.
 
     Attributes:
         model: for this candidate alone.
@@ -57,19 +55,14 @@ class Job:
     def device(self) -> str:
         return self.batches["contiguous"][0][0].device.type
 
-    def laid_out(self, layout: str) -> Sequence[Batch]:
-        """The batches in a memory format, which the network's weights get too."""
-        self.model.to(memory_format=LAYOUTS[layout])
-        return self.batches[layout]
-
-    def step(self, model: nn.Module, batches: Sequence[Batch]) -> Step:
-        """The forward pass or the training step."""
-        return (Forward if self.mode == "infer" else TrainingStep)(model, batches)
+    def step(self, layout: str, compile: Callable[[nn.Module], nn.Module] = lambda model: model):
+        """The forward pass or the training step, with weights and batches in a memory format."""
+        model = compile(self.model.to(memory_format=LAYOUTS[layout]))
+        return (Forward if self.mode == "infer" else TrainingStep)(model, self.batches[layout])
 
     def recorded(self, layout: str) -> "Recorded":
         """The step in a CUDA graph."""
-        batches = self.laid_out(layout)
-        return Recorded(self.step(self.model, batches), batches)
+        return Recorded(self.step(layout), self.batches[layout])
 
     def warmed(self, call: Call) -> Call:
         """The same, called a few times."""
@@ -89,13 +82,13 @@ class Job:
 
 def eager(job: Job) -> Prepared:
     """As it comes."""
-    step = job.warmed(job.step(job.model, job.laid_out("contiguous")))
+    step = job.warmed(job.step("contiguous"))
     return Prepared(step, peak_bytes=job.peak(step))
 
 
 def channels_last(job: Job) -> Prepared:
     """With the channels of a pixel side by side in memory."""
-    step = job.warmed(job.step(job.model, job.laid_out("channels last")))
+    step = job.warmed(job.step("channels last"))
     return Prepared(step, peak_bytes=job.peak(step))
 
 
@@ -111,16 +104,14 @@ def cudagraphs(job: Job) -> Prepared:
 
 def compiled(job: Job) -> Prepared:
     """By `torch.compile`, channels last."""
-    batches = job.laid_out("channels last")
-    step = job.warmed(job.step(torch.compile(job.model, dynamic=False), batches))
+    step = job.warmed(job.step("channels last", partial(torch.compile, dynamic=False)))
     return Prepared(step, "default", job.peak(step))
 
 
 def autotuned(job: Job) -> Prepared:
     """By `torch.compile(mode="max-autotune")`, channels last; its CUDA graphs keep memory that torch does not count."""
-    batches = job.laid_out("channels last")
-    model = torch.compile(job.model, mode="max-autotune", dynamic=False)
-    return Prepared(job.warmed(job.step(model, batches)), "max-autotune")
+    step = job.step("channels last", partial(torch.compile, mode="max-autotune", dynamic=False))
+    return Prepared(job.warmed(step), "max-autotune")
 
 
 def optimized(job: Job) -> Prepared:
@@ -133,7 +124,7 @@ def optimized(job: Job) -> Prepared:
 
 
 PREPARE: dict[str, Callable[[Job], Prepared]] = {
-    way.__name__: way for way in (eager, channels_last, cudagraphs, compiled, autotuned, optimized)
+    one.__name__: one for one in (eager, channels_last, cudagraphs, compiled, autotuned, optimized)
 }
 
 
@@ -145,9 +136,9 @@ class Recorded:
         batches: what to give it in turn.
     """
 
-    def __init__(self, step: Step, batches: Sequence[Batch]) -> None:
+    def __init__(self, step: Forward | TrainingStep, batches: Sequence[Batch]) -> None:
         self.turn = cycle(batches)
-        self.held: tuple[Tensor, ...] = tuple(tensor.clone() for tensor in batches[0])
+        self.held: tuple[Tensor, Tensor] = (batches[0][0].clone(), batches[0][1].clone())
         step.batches = cycle([self.held])
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())

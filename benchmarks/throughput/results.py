@@ -1,7 +1,7 @@
 """The file of results: JSON lines of three kinds, each written when it is known.
 
-A line `run` says where the lines after it were measured; a line `limit` says what the device reached there with large
-matrices; a line `case` says what came of one candidate.
+A line `run` says where the lines after it were measured; a line `limit` has the rate of large matrices there; a line
+`case` says what came of one candidate.
 """
 
 import json
@@ -13,10 +13,12 @@ from typing import Any
 
 from benchmarks.environment import Environment
 from benchmarks.harness import RESULTS, Samples
-from benchmarks.throughput.cases import OURS, Candidate, Group
+from benchmarks.throughput.plan import OURS, Candidate, Workload
 
 COMPARED = ("cnnzoo", "torch", "torchvision", "timm")
 """The packages whose versions must be the same for a result to stand."""
+
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,19 @@ class Run:
         return (self.environment.gpu if self.device == "cuda" else self.environment.cpu) or self.device
 
     @property
-    def place(self) -> tuple[Any, ...]:
-        """What has to be the same for results to be comparable, and for one to be skipped."""
-        versions = {package: self.environment.versions.get(package) for package in COMPARED}
-        threads = self.environment.threads if self.device == "cpu" else None
-        return self.device, self.hardware, threads, tuple(versions.items())
+    def machine(self) -> Key:
+        """What has to be the same for rates to be comparable."""
+        return self.device, self.hardware, self.environment.threads if self.device == "cpu" else 0
+
+    @property
+    def place(self) -> Key:
+        """What has to be the same for a result to stand."""
+        return *self.machine, *(self.environment.versions.get(package) for package in COMPARED)
 
 
 @dataclass(frozen=True)
-class Limit:
-    """Multiply-accumulates per second of large matrices, and the clock in MHz right after them."""
+class Matmul:
+    """Multiply-adds per second of large matrices, and the clock in MHz right after them."""
 
     run: str
     dtype: str
@@ -58,19 +63,19 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Case:
+class Measurement:
     """What came of one candidate.
 
     Attributes:
-        group: number of the group in its run; candidates of a group took turns, so that their rounds are comparable.
-        batch: pictures at a time, on each device.
+        group: number of the workload in its run; candidates of one took turns, so that their rounds are comparable.
+        batch: images at a time, on each device.
         status: "measured"; "out of memory" at this batch; or "failed".
         asked: the batch that was asked for, or None where it was searched for.
         devices: how many of them worked side by side.
         rates: images per second, of all devices together, in each round.
-        macs: multiply-accumulates of a forward for one picture.
-        peak_bytes: the most device memory, weights included, batches of pictures not; None where that is not known.
-        detail: what the way chose: memory format, compiler's mode or backend.
+        macs: multiply-adds of a forward for one image.
+        peak_bytes: the most device memory, weights included, batches of images not; None where that is not known.
+        detail: what the execution chose: memory format, compiler's mode or backend.
         error: the first line of what was raised.
     """
 
@@ -81,7 +86,7 @@ class Case:
     mode: str
     dtype: str
     library: str
-    way: str
+    execution: str
     batch: int
     status: str
     asked: int | None = None
@@ -93,10 +98,18 @@ class Case:
     error: str = ""
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells cases apart, wherever they are measured."""
-        of = (self.network, self.classic, self.mode, self.dtype)
-        return *of, self.asked, Candidate(self.library, self.way), self.devices
+    def setting(self) -> tuple[str, bool, str, str]:
+        """What a batch is searched for."""
+        return self.network, self.classic, self.mode, self.dtype
+
+    @property
+    def key(self) -> Key:
+        """What tells measurements apart, wherever they are made."""
+        return *self.setting, self.asked, Candidate(self.library, self.execution), self.devices
+
+    @property
+    def measured(self) -> bool:
+        return self.status == "measured"
 
     @property
     def finished(self) -> bool:
@@ -113,15 +126,9 @@ class Case:
         return self.samples.median
 
 
-def keys(group: Group, devices: int = 1) -> list[tuple[Any, ...]]:
-    """Those of the cases that come of a group."""
-    of = (group.network, group.classic, group.mode, group.dtype, group.asked)
-    return [(*of, candidate, devices) for candidate in group.candidates]
-
-
-def significant(rate: float) -> float:
-    """To five digits, more than a measurement has."""
-    return float(f"{rate:.5g}")
+def keys(workload: Workload, devices: int = 1) -> list[Key]:
+    """Those of the measurements that come of a workload."""
+    return [(*workload.setting, workload.batch, candidate, devices) for candidate in workload.candidates]
 
 
 @dataclass(frozen=True)
@@ -129,24 +136,27 @@ class Results:
     """What a file holds, in its order."""
 
     runs: dict[str, Run]
-    limits: list[Limit]
-    cases: list[Case]
+    matmuls: list[Matmul]
+    measurements: list[Measurement]
 
-    def at(self, place: tuple[Any, ...]) -> list[Case]:
-        """The cases of runs in one place."""
-        return [case for case in self.cases if self.runs[case.run].place == place]
+    def at(self, place: Key) -> list[Measurement]:
+        """The measurements of runs in one place."""
+        return [one for one in self.measurements if self.runs[one.run].place == place]
 
-    def finished(self, place: tuple[Any, ...]) -> set[tuple[Any, ...]]:
-        """The keys of the cases that need not be measured again there."""
-        return {case.key for case in self.at(place) if case.finished}
+    def finished(self, place: Key) -> set[Key]:
+        """The keys of what need not be measured again there."""
+        return {one.key for one in self.at(place) if one.finished}
 
-    def batches(self, place: tuple[Any, ...]) -> dict[tuple[Any, ...], int]:
-        """The batches that were searched for there, by network, variant, mode and dtype."""
-        return {
-            case.key[:4]: case.batch
-            for case in self.at(place)
-            if case.asked is None and case.status == "measured" and case.library == OURS
-        }
+    def batches(self, place: Key) -> dict[Key, int]:
+        """The batches that were searched for there, by setting."""
+        found = (one for one in self.at(place) if one.asked is None and one.measured and one.library == OURS)
+        return {one.setting: one.batch for one in found}
+
+
+Record = Run | Matmul | Measurement
+KINDS: dict[str, type[Record]] = {"run": Run, "limit": Matmul, "case": Measurement}
+IN_FILE = {"execution": "way"}
+"""What a field is called in the file, where that is something else."""
 
 
 class Journal:
@@ -155,7 +165,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
-    def write(self, records: Iterable[Run | Limit | Case]) -> None:
+    def write(self, records: Iterable[Record]) -> None:
         """Append, at once: a signal finds all of these lines written or none."""
         if self.path is None:
             return
@@ -169,9 +179,6 @@ class Journal:
     def read(self) -> Results:
         """What the file holds; lines that were not written to their end are passed over."""
         return read([self.path] if self.path and self.path.exists() else [])
-
-
-KINDS = {"run": Run, "limit": Limit, "case": Case}
 
 
 def read(paths: Iterable[Path]) -> Results:
@@ -194,15 +201,16 @@ def files(folder: Path = RESULTS) -> list[Path]:
     return sorted(folder.glob("throughput-*.jsonl"))
 
 
-def _line(record: Run | Limit | Case) -> dict[str, Any]:
+def _line(record: Record) -> dict[str, Any]:
     kind = next(kind for kind, type_ in KINDS.items() if isinstance(record, type_))
-    left_out = ("", (), None)
-    return {"kind": kind} | {name: value for name, value in asdict(record).items() if value not in left_out}
+    stated = {IN_FILE.get(name, name): value for name, value in asdict(record).items()}
+    return {"kind": kind} | {name: value for name, value in stated.items() if value not in ("", (), None)}
 
 
-def _record(kind: str, line: dict[str, Any]) -> Run | Limit | Case:
+def _record(kind: str, line: dict[str, Any]) -> Record:
+    stated = {name: line.pop(other) for name, other in IN_FILE.items() if other in line} | line
     if kind == "run":
-        line["environment"] = Environment(**line["environment"])
+        stated["environment"] = Environment(**stated["environment"])
     if kind == "case":
-        line["rates"] = tuple(line.get("rates", ()))
-    return KINDS[kind](**line)
+        stated["rates"] = tuple(stated.get("rates", ()))
+    return KINDS[kind](**stated)

@@ -5,13 +5,13 @@ from functools import partial
 import torch
 
 from benchmarks.harness import Samples, Timed, rounded, seconds_per_call
-from benchmarks.throughput.cases import DTYPES
+from benchmarks.throughput.plan import DTYPES
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 
 
-def matrix_rate(device: str, dtype: str, *, rounds: int, min_time: float, timed: Timed) -> float:
-    """Multiply-accumulates per second of a product of square matrices, the median of some rounds.
+def matmul_rate(device: str, dtype: str, *, rounds: int, min_time: float, timed: Timed) -> float:
+    """Multiply-adds per second of a product of square matrices, the median of some rounds.
 
     Normally distributed numbers: on zeros a GPU takes less power, and runs faster than on anything else.
     """
