@@ -13,8 +13,11 @@ BATCHES = (1, 8)
 # By torchvision's names. Nothing overwrites these outputs: others are returned as the next layer left them there.
 SEVERAL = {
     "vgg19": {
-        "relu1_2": "features.3", "relu2_2": "features.8", "relu3_4": "features.17",
-        "relu4_4": "features.26", "relu5_4": "features.35",
+        "relu1_2": "features.3",
+        "relu2_2": "features.8",
+        "relu3_4": "features.17",
+        "relu4_4": "features.26",
+        "relu5_4": "features.35",
     },
     "googlenet": {"conv2": "conv3", "inception_3b": "inception3b", "inception_4c": "inception4c"},
     "resnet50": {"conv2_x": "layer1", "conv3_x": "layer2", "conv4_x.5.conv2": "layer3.5.conv2", "conv5_x": "layer4"},

@@ -92,7 +92,7 @@ def describe(path: Path) -> Description | None:
         CheckpointError: it is damaged, or describes no network that cnnzoo has.
     """
     if not os.path.isdir(path):  # which, unlike Path's, is no error where permissions are missing
-        if format_of(path) != "safetensors":
+        if path.name.endswith(".index.json") or format_of(path) != "safetensors":
             return None
         with opened_safetensors(path) as opened:
             metadata = opened.metadata() or {}
@@ -110,16 +110,16 @@ def describe(path: Path) -> Description | None:
 
 
 def weights_in(folder: Path) -> Path:
-    """The one file of weights of a folder.
+    """The one file of weights of a folder, or the index of several.
 
     Raises:
         CheckpointError: there is no such folder or file, or it lies elsewhere.
     """
     if not os.path.isdir(folder):
         raise CheckpointError(f"there is no folder {folder}")
-    path = inside(folder, WEIGHTS)
-    if os.path.isfile(path):
-        return path
+    for name in (WEIGHTS, f"{WEIGHTS}.index.json"):
+        if os.path.isfile(path := inside(folder, name)):
+            return path
     try:
         others = sorted(one.name for one in folder.iterdir() if one.suffix in {".safetensors", *TORCH_SUFFIXES})
     except OSError as error:

@@ -5,7 +5,7 @@ follows a pair, and every name without one, stays as it is. The first pair that 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,18 +30,22 @@ class Features:
 
     Attributes:
         head: what they call fc6, fc7 and fc8.
+        early: what their first versions called these.
     """
 
     head: tuple[str, str, str]
+    early: tuple[str, str, str] | None = None
 
-    def pairs(self, model: CNN) -> Pairs:
-        """The table of one network."""
+    def pairs(self, model: CNN, names: Collection[str] = ()) -> Pairs:
+        """The table of one network; where they changed it, that of a file with these names."""
+        is_early = self.early is not None and {f"{one}.weight" for one in self.early} <= set(names)
+        head = self.early if is_early and self.early else self.head
         numbers = ((name, f"features.{i}") for i, name in enumerate(model.chain()))
-        return (*zip(("fc6", "fc7", "fc8"), self.head, strict=True), *numbers)
+        return (*zip(("fc6", "fc7", "fc8"), head, strict=True), *numbers)
 
 
 ALEXNET = Features(("classifier.1", "classifier.4", "classifier.6"))
-VGG = Features(("classifier.0", "classifier.3", "classifier.6"))
+VGG = Features(("classifier.0", "classifier.3", "classifier.6"), early=("classifier.1", "classifier.4", "classifier.6"))
 VGG_TIMM = Features(("pre_logits.fc1", "pre_logits.fc2", "head.fc"))
 
 GOOGLENET: Pairs = (
@@ -195,9 +199,16 @@ def from_layout(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> di
     Raises:
         CheckpointError: that library has no such network.
     """
+    if layout != "cnnzoo":
+        _check_variant(model, layout)
+    return translated(model, tensors, layout)
+
+
+def translated(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """`from_layout` of tensors that may be those of the printed variant: they have the same names, and cannot tell."""
     if layout == "cnnzoo":
         return dict(tensors)
-    pairs = [(theirs, ours) for ours, theirs in _table(model, layout)[1]]
+    pairs = [(theirs, ours) for ours, theirs in _table(model, layout, tensors.keys())[1]]
     named = zip(_renamed(tensors, pairs), tensors.values(), strict=True)
     linear = {f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     return {name: tensor.flatten(1) if name in linear and tensor.ndim > 2 else tensor for name, tensor in named}
@@ -213,13 +224,14 @@ def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = model.state_dict()
     if layout == "cnnzoo":
         return tensors
+    _check_variant(model, layout)
     name, pairs = _table(model, layout)
     named = dict(zip(_renamed(tensors, pairs), tensors.values(), strict=True))
     kernels = KERNELS.get(find(name).family, {}) if layout == "timm" else {}
     return {key: _as_kernel(tensor, kernels.get(key)) for key, tensor in named.items()}
 
 
-def _table(model: CNN, layout: Layout) -> tuple[str, Pairs]:
+def _table(model: CNN, layout: Layout, names: Collection[str] = ()) -> tuple[str, Pairs]:
     """The registered name of a network and its table."""
     if layout not in get_args(Layout):
         raise unknown("", "layout", layout, get_args(Layout))
@@ -227,14 +239,19 @@ def _table(model: CNN, layout: Layout) -> tuple[str, Pairs]:
         raise CheckpointError(
             f"a {type(model).__name__} put together by hand has no counterpart in {layout}; build it with cnnzoo.create"
         )
-    name, classic = model.config.name, model.config.classic
+    name = model.config.name
     table = TABLES[layout].get(name)
-    if table is None or classic:
+    if table is None:
+        raise CheckpointError(f"{layout} has no {name}; it has {', '.join(TABLES[layout])}")
+    return name, table.pairs(model, names) if isinstance(table, Features) else table
+
+
+def _check_variant(model: CNN, layout: Layout) -> None:
+    """Raise for a network as printed, which others do not have: its tensors may fit, and it computes something else."""
+    if model.config is not None and model.config.classic:
         raise CheckpointError(
-            f"{layout} has no {name}{' as printed (classic=True)' if classic else ''}; "
-            f"it has {', '.join(TABLES[layout])}"
+            f"{layout} has no {model.config.name} as printed (classic=True); it has {', '.join(TABLES.get(layout, ()))}"
         )
-    return name, table.pairs(model) if isinstance(table, Features) else table
 
 
 def _renamed(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[str]:

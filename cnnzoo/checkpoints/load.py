@@ -15,7 +15,7 @@ from cnnzoo.checkpoints.adapt import adapt
 from cnnzoo.checkpoints.assign import assign, places_of
 from cnnzoo.checkpoints.cifar_shortcut import ZeroChannels, converted, is_foreign
 from cnnzoo.checkpoints.formats import reason
-from cnnzoo.checkpoints.layouts import Layout, from_layout
+from cnnzoo.checkpoints.layouts import Layout, from_layout, translated
 from cnnzoo.checkpoints.locate import Source
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.checkpoints.weights import check_finite, read_weights
@@ -140,7 +140,7 @@ def _by_our_names(model: CNN, tensors: Mapping[str, Tensor], layout: Layout | No
     best: dict[str, Tensor] = dict(tensors)
     for other in get_args(Layout):
         try:
-            named = from_layout(model, tensors, other)
+            named = translated(model, tensors, other)
         except CheckpointError:  # that library has no such network
             continue
         if len(named.keys() & expected) > len(best.keys() & expected):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 600_000
 """Instructions of a pickle; a tensor takes 34."""
 
 LONGEST_NAME = 500
@@ -140,9 +140,10 @@ def read_pickle(buffer: mmap | bytes, at: int, end: int) -> Pickle:
             if code == STOP:
                 return Pickle(machine.take(), at, machine.widths, machine.called)
             machine.step(code, argument)
-    except ValueError:
-        raise
-    except Exception:  # an empty stack, an unknown memo, arguments of the wrong kind
+    except Exception as error:
+        if type(error) is ValueError:
+            raise
+        # An empty stack, an unknown memo, bytes that are no text, arguments of the wrong kind.
         raise ValueError(f"its pickle is damaged near byte {at - started}") from None
 
 
@@ -349,6 +350,8 @@ class _Machine:
     def set_items(self, _: Any) -> None:
         """Put keys and values, all since the last mark, into the dictionary below."""
         pairs = self.take_to_mark()
+        if len(pairs) % 2:
+            raise ValueError("its pickle has a key without a value")
         if isinstance(self.stack[-1], Table):
             for key, value in zip(pairs[::2], pairs[1::2], strict=True):
                 self.stack[-1].insert(key, value)

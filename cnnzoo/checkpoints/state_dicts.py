@@ -51,7 +51,9 @@ def planned(found: Any, path: Path, key: str | None = None) -> dict[str, TensorP
     """
     if key is not None:
         if not isinstance(found, Table) or key not in found:
-            raise CheckpointError(f"{path} has no entry {key!r} (weights_key); {_listed(found) or 'it has none'}")
+            raise CheckpointError(
+                f"{path} has no entry {key!r} (weights_key); entries with tensors: {_listed(found) or 'none'}"
+            )
         return planned(found[key], path) if _nested(found[key]) else _state_dict(found[key], path)
     for _ in range(NESTED):
         taken = _entry(found, path)

@@ -16,6 +16,7 @@ from cnnzoo.checkpoints.formats import (
     short,
 )
 from cnnzoo.checkpoints.pickles import DTYPES
+from cnnzoo.checkpoints.sharded import check_shard, is_index, shards_of
 from cnnzoo.checkpoints.state_dicts import by_own_names, check_name, planned
 from cnnzoo.checkpoints.torch_files import opened_torch
 from cnnzoo.errors import CheckpointError, operation
@@ -62,7 +63,7 @@ def read_weights(
     Args:
         path: a safetensors file, or one that `torch.save` wrote (.pth, .pt, .bin). Of the latter, the state dict is
             found among what a training program keeps beside it, and no code in it ever runs. Such files have no
-            metadata.
+            metadata. Or the index of several such files (`model.safetensors.index.json`).
         mmap: whether the tensors are a private mapping of the file, which must then not be changed in place while they
             live; otherwise they are a copy. Files that torch wrote before 1.6 cannot be mapped and are always read.
         weights_key: the entry of a training checkpoint that holds the weights, `"model"` or `"model_ema"`; None finds
@@ -72,10 +73,25 @@ def read_weights(
         CheckpointError: there is no such file or entry, or it is damaged, of another format, or holds no tensors.
     """
     path = Path(path)
+    tensors, metadata = _sharded(path, mmap) if is_index(path) else _tensors(path, mmap, weights_key)
+    return by_own_names(tensors), metadata
+
+
+def _sharded(index: Path, mmap: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors: dict[str, Tensor] = {}
+    for shard, names in shards_of(index).items():
+        found, _ = _tensors(shard, mmap, None)
+        check_shard(set(found), names, shard)
+        tensors |= found
+    return tensors, {}
+
+
+def _tensors(path: Path, mmap: bool, weights_key: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of one file under the names that they have there, and its metadata."""
     kind = format_of(path)
     if kind != "safetensors":
         with opened_torch(path, kind, mmap) as file:
-            return file.tensors(by_own_names(planned(file.found, path, weights_key))), {}
+            return file.tensors(planned(file.found, path, weights_key)), {}
     if weights_key is not None:
         raise CheckpointError(
             f"{path} is a safetensors file, which has no entries (weights_key={weights_key!r}); leave weights_key out"
@@ -93,7 +109,7 @@ def read_weights(
             )
     if not mmap:
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    return by_own_names(tensors), metadata
+    return tensors, metadata
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
