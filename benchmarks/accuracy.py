@@ -49,7 +49,7 @@ def bundled(bench: Bench, sets: dict[str, ImageSet]) -> None:
         known = model.checkpoint
         name = f"{model.config.name}.{known.tag}"
         reads = isinstance(model, cnnzoo.CaptchaCNN)
-        test = load_recipe(known.recipe).load_data()["test"] if reads else sets["test"]
+        test: Any = load_recipe(known.recipe).load_data()["test"] if reads else sets["test"]
         reached = bench.accuracies[name] = evaluate(model, test, known.preprocessing).accuracy
         bench.target(name, reached, at_least=least)
         bench.target(f"{name}, as its table states", reached, at_least=known.accuracy - ROUNDING)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark, require_same
-from benchmarks.peers import IN_TORCHVISION, torchvision_network
+from benchmarks.peers import IN_TORCHVISION, network, torchvision_network
 from benchmarks.steps import Forward, TrainingStep, labels, settle
 from cnnzoo.checkpoints.layouts import from_layout
 
@@ -34,7 +34,7 @@ def same_networks(name: str, images: Tensor) -> dict[str, nn.Module]:
     """The network from both libraries with the same weights, on the CPU."""
     theirs = torchvision_network(name)
     settle(theirs, images)
-    ours = cnnzoo.create(cnnzoo.spec(name).name, init=False)
+    ours = network(name, init=False)
     ours.load_state_dict(from_layout(ours, theirs.state_dict(), "torchvision"))
     return {"cnnzoo": ours, "torchvision": theirs}
 

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark, require_same
+from benchmarks.peers import network
 from benchmarks.steps import settle
-from cnnzoo import list_checkpoints
 
 LAYERS = {"vgg19": "fc7", "resnet50": "avgpool"}
 SIZE = (375, 500)
@@ -43,7 +43,7 @@ DISTINCT = 256
 def features(bench: Bench, name: str, count: int | None, batch: int, workers: int | None, dtype: str) -> None:
     """Extracting the features of a folder."""
     count = count or {"cpu": 128, "cuda": 16384}[bench.device]
-    model, prepare = cnnzoo.create(cnnzoo.spec(name).name, seed=0), list_checkpoints(name)[0].transforms()
+    model, prepare = network(name, seed=0), cnnzoo.list_checkpoints(name)[0].transforms()
     with TemporaryDirectory() as place:
         folder, table = Path(place, "images"), Path(place, "table.safetensors")
         draw(folder, count)

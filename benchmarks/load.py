@@ -18,7 +18,7 @@ from torch import nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark
-from benchmarks.peers import INSTALLED, has, timm_name, torchvision_network
+from benchmarks.peers import INSTALLED, has, network, timm_name, torchvision_network
 from cnnzoo.checkpoints.layouts import to_layout
 from cnnzoo.checkpoints.locate import check_sha256
 
@@ -48,7 +48,7 @@ def load(bench: Bench) -> None:
 
 def candidates(name: str, folder: Path) -> dict[str, Load]:
     """How each library that has the network gets it from a file of its own."""
-    model = cnnzoo.create(cnnzoo.spec(name).name, seed=0)
+    model = network(name, seed=0)
     cnnzoo.save_pretrained(model, folder / "ours")
     loads: dict[str, Load] = {"cnnzoo": partial(cnnzoo.load_pretrained, folder / "ours")}
     if "torchvision" in INSTALLED and has("torchvision", name):
@@ -79,7 +79,7 @@ def first_scores(load: Load, image: torch.Tensor) -> torch.Tensor:
 
 def beside_bare_operations(bench: Bench, folder: Path) -> None:
     """Checking a file and saving a network, each beside what is at the bottom of it."""
-    path, model = folder / "ours" / "model.safetensors", cnnzoo.load_pretrained(folder / "ours")
+    path, model = folder / "ours" / "model.safetensors", network("vgg16", seed=0)
     checking = {"sha256": partial(sha256, path), "cnnzoo": partial(check_sha256, path, sha256(path))}
     bench.ratio(bench.compare("vgg16, checksum", "sha256", checking), "cnnzoo", at_most=1.5)
     bare = partial(save_file, model.state_dict(), folder / "bare.safetensors")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 import cnnzoo
 from benchmarks.harness import Bench, Call, benchmark
 from benchmarks.optimize import batches_of, onnx_backends
+from benchmarks.peers import network
 
 NETWORKS = ("googlenet", "bn_inception", "inception_v3", "inception_v4", "inception_resnet_v2")
 
@@ -15,8 +16,8 @@ NETWORKS = ("googlenet", "bn_inception", "inception_v3", "inception_v4", "incept
 def merge(bench: Bench, names: list[str], batches: tuple[int, ...]) -> None:
     """Inception networks for inference, with and without merged branches."""
     for name in names:
-        model = cnnzoo.create(cnnzoo.spec(name).name, seed=0, device=bench.device)
-        apart, shape = cnnzoo.fold_batchnorm(model), cnnzoo.spec(name).input_shape
+        model, shape = network(name, seed=0, device=bench.device), cnnzoo.spec(name).input_shape
+        apart = cnnzoo.fold_batchnorm(model)
         merged = cnnzoo.merge_branches(apart, shape)
         for batch in batches:
             images = torch.randn(batch, *shape, device=bench.device)
@@ -30,4 +31,4 @@ def backends(model: nn.Module, images: Tensor) -> dict[str, Call]:
     """A call for each backend that is installed."""
     aligned = images.contiguous(memory_format=torch.channels_last)
     eager = model.to(memory_format=torch.channels_last)
-    return {"eager": torch.inference_mode()(lambda: eager(aligned))} | onnx_backends(model, images)
+    return {"eager": torch.inference_mode()(lambda: eager(aligned)), **onnx_backends(model, images)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark, require_same
-from benchmarks.peers import same_network
+from benchmarks.peers import network, same_network
 
 NETWORKS = ("resnet18", "resnet50", "googlenet", "inception_v3", "vgg11", "alexnet")
 OURS = "cnnzoo.optimize"
@@ -31,7 +31,7 @@ def batches_of(*default: int) -> Callable[..., Any]:
 def optimize(bench: Bench, names: list[str], batches: tuple[int, ...]) -> None:
     """Scores of a batch: the optimised network beside torchvision's, eager, compiled, in ONNX Runtime and OpenVINO."""
     for name in names:
-        model = cnnzoo.create(cnnzoo.spec(name).name, seed=0, device=bench.device).eval()
+        model = network(name, seed=0, device=bench.device).eval()
         theirs = same_network("torchvision", model).eval()
         for batch in batches:
             images = torch.randn(batch, *cnnzoo.spec(name).input_shape, device=bench.device)

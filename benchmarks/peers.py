@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,6 +16,13 @@ Library = Literal["torchvision", "timm"]
 # with a warning to whoever does not say so.
 INCEPTION = {"aux_logits": False, "init_weights": True}
 ARGUMENTS = {"googlenet": INCEPTION, "inception_v3": INCEPTION}
+
+
+def network(name: str, **options: Any) -> cnnzoo.CNN:
+    """What a user of cnnzoo gets by that name."""
+    model = cnnzoo.create(cnnzoo.spec(name).name, **options)
+    assert isinstance(model, cnnzoo.CNN)
+    return model
 
 
 def torchvision_network(name: str) -> nn.Module:
@@ -62,6 +69,7 @@ def same_network(library: Library, ours: cnnzoo.CNN) -> nn.Module:
     Its own are never made: torchvision draws those of a VGG for seconds.
     """
     tensors = {name: tensor.detach().clone() for name, tensor in to_layout(ours, library).items()}
+    assert ours.config
     with torch.device("meta"):
         theirs = PEERS[library](ours.config.name)
     theirs.load_state_dict(tensors, assign=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark
+from benchmarks.peers import network
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "resnet18": (torchvision.models.resnet18, 224),
@@ -58,7 +59,8 @@ def registered() -> dict[str, Callable[[], object]]:
     for name in cnnzoo.list_models():
         for title, options in {name: {}, f"{name}, classic": {"classic": True}}.items():
             if not options or cnnzoo.spec(name).has_classic:
-                model = cnnzoo.create(name, device="meta", init=False, **options).eval()
+                model = network(name, device="meta", init=False, **options).eval()
+                assert model.input_shape
                 calls[title] = partial(cnnzoo.infer_shapes, model, model.input_shape)
     return calls
 

@@ -330,5 +330,6 @@ def test_what_torch_compiles_and_wraps(tmp_path: Path) -> None:
         torch.compile(theirs),
         nn.DataParallel(torch.compile(nn.DataParallel(theirs))),
     ):  # pyright: ignore
+        assert isinstance(wrapped, nn.Module)
         torch.save(wrapped.state_dict(), tmp_path / "a.pth")
         assert read_weights(tmp_path / "a.pth")[0].keys() == theirs.state_dict().keys()

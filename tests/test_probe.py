@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules import module as hooked
 
 import cnnzoo
 from cnnzoo import OptionError, ProbeWarning, ShapeError, infer_shapes, min_input_size
@@ -116,20 +115,6 @@ def torchvision_network(name):
     with torch.device("cpu" if name.startswith("regnet") else "meta"):  # its widths are computed with tensors
         model = torchvision.models.get_model(name, weights=None, **options)
     return model.to("meta").eval()
-
-
-@pytest.fixture(autouse=True)
-def every_operation_has_a_rule(monkeypatch):
-    """The warning about an operation without a rule is given once; here once for each test, where it is an error."""
-    monkeypatch.setattr(probe, "_warned", set())
-
-
-@pytest.fixture(autouse=True)
-def no_hook_remains():
-    yield
-    assert not hooked._global_forward_hooks
-    assert not hooked._global_forward_pre_hooks
-    assert not hooked._global_forward_hooks_with_kwargs
 
 
 # Whole networks
@@ -311,7 +296,6 @@ def test_the_warning_names_the_remedy_and_the_remedy_works(monkeypatch):
         x.trace.macs += 7
         return torch.return_types.max((x, x))
 
-    monkeypatch.setattr(probe, "_warned", set())
     layers = {layer.name: layer for layer in infer_shapes(model, (3, 9, 9))}
     assert layers["1"].macs == 7
     assert layers["2"].output_shape == (4, 5, 5)

@@ -13,7 +13,6 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo import OptionError, ReceptiveField, UnknownNameError, infer_shapes, receptive_field
-from cnnzoo.shapes.receptive_field import pixel, whole
 
 
 class Branches(nn.Module):
@@ -160,26 +159,12 @@ def test_adaptive_pooling_of_unequal_windows(size, units):
     assert last - first + 1 <= receptive_field(model, input_shape=(1, size, size)).size[0]
 
 
-@pytest.mark.parametrize(
-    "mix",
-    [
-        lambda x: x.cumsum(2).cumsum(3),
-        lambda x: x * x.mean((2, 3), keepdim=True),
-        lambda x: nn.functional.interpolate(x, scale_factor=2),
-    ],
-)
-@pytest.mark.filterwarnings("ignore::cnnzoo.ProbeWarning")
+@pytest.mark.parametrize("mix", [lambda x: x.cumsum(2).cumsum(3), lambda x: x * x.mean((2, 3), keepdim=True)])
 def test_mixing_everything_sees_everything(mix):
     field = receptive_field(Calls(mix), input_shape=(1, 6, 8))
-    assert all(o <= 0 and o + size >= n for o, size, n in zip(field.offset, field.size, (6, 8), strict=True))
-
-
-def test_mixing_twice_sees_no_more_than_everything():
-    everything = whole(pixel(2), (6, 8))
-    assert everything.size == (6, 8)
-    assert whole(everything, (6, 8)).size == (6, 8)
-    gated = nn.Sequential(Calls(lambda x: x * x.mean((2, 3), keepdim=True)), conv(1, 1, 3))
-    assert receptive_field(gated, input_shape=(1, 6, 8)).size == (8, 10)
+    assert field == ReceptiveField((6, 8), (0, 0), (0, 0))
+    assert field.whole
+    assert str(field) == "6x8 (whole)"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +178,7 @@ def test_choosing_channels_leaves_the_window(move):
 def test_gate_of_one_value_for_each_channel():
     gate = Calls(lambda x: x * nn.functional.adaptive_avg_pool2d(x, 1))
     model = nn.Sequential(gate, conv(1, 1, 3), conv(1, 1, 3))
-    assert receptive_field(model, input_shape=(1, 6, 8)) == ReceptiveField((10, 12), (1, 1), (0, 0))
+    assert receptive_field(model, input_shape=(1, 6, 8)) == ReceptiveField((6, 8), (0, 0), (0, 0))
 
 
 def test_stacked_branches():

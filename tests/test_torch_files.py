@@ -16,7 +16,6 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from cnnzoo.checkpoints.files import read_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -2,30 +2,42 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+import torch
 from conftest import Variant
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from torch import nn
+from torch.nn import functional as F
 
 import cnnzoo
 from cnnzoo.verification import QUANTITIES, Row, Verification, agrees, printed_networks
+from cnnzoo.verification.computed import blank, computed
+from cnnzoo.verification.initial import starts
+from cnnzoo.verification.notation import parse, read, shown
 
 Verify = Callable[..., Verification]
 
 
 @pytest.fixture
 def verify_rows(monkeypatch: pytest.MonkeyPatch) -> Verify:
-    """Verify LeNet-5 of 1998 as if its paper printed these rows."""
+    """The figures of LeNet-5 of 1998 as if its paper printed these rows."""
 
     def verify(*rows: dict) -> Verification:
         (table,) = (one for one in printed_networks(cnnzoo.spec("lenet5")) if one.get("classic"))
         monkeypatch.setitem(table, "rows", [{"source": "here", **row} for row in rows])
-        return cnnzoo.verify("lenet5", classic=True)
+        return figures_of(cnnzoo.verify("lenet5", classic=True))
 
     return verify
+
+
+def figures_of(verification: Verification) -> Verification:
+    """Without what the network computes."""
+    return replace(verification, rows=tuple(row for row in verification.rows if row.quantity in QUANTITIES))
 
 
 def marks(verification: Verification) -> list[str]:
@@ -93,10 +105,10 @@ def test_a_rounded_figure_counts_as_agreement_and_is_shown_as_printed(verify_row
     assert [(row.paper, row.model, row.agrees) for row in result.rows] == [("60K", 60000, True), ("341K", 340908, True)]
     assert marks(result) == ["=", "="]
     assert result.cells(result.rows[0])[2:5] == ("60K", "60,000", "=")
-    assert result.total == "2 figures: 2 agree"
+    assert result.total == "2 figures: 2 agree (2 printed)"
     console = Console(file=io.StringIO(), width=120)
     console.print(result)
-    assert "│   60K │  60,000 │ = │" in console.file.getvalue()
+    assert "│ 60K   │ 60,000  │ = │" in console.file.getvalue()
     assert "<td>60K</td><td>60,000</td><td>=</td>" in result._repr_html_()
 
 
@@ -106,7 +118,7 @@ def test_a_wrong_rounded_figure_differs(verify_rows: Verify, wrong: str) -> None
     assert not result.ok
     assert [row.ok for row in result.rows] == [True, False]
     assert marks(result) == ["=", "DIFFERS"]
-    assert result.total == "2 figures: 1 agree, 1 DIFFER"
+    assert result.total == "2 figures: 1 agree, 1 DIFFER (2 printed)"
 
 
 def test_a_figure_that_differs_as_noted(verify_rows: Verify) -> None:
@@ -115,7 +127,7 @@ def test_a_figure_that_differs_as_noted(verify_rows: Verify) -> None:
     assert result.ok
     assert marks(result) == ["noted", "="]
     assert [row.note for row in result.rows] == ["why", ""]
-    assert result.total == "2 figures: 1 agree, 1 differ as noted"
+    assert result.total == "2 figures: 1 agree, 1 differ as noted (2 printed)"
 
 
 def test_it_differs_exactly_as_noted_or_not_at_all(verify_rows: Verify) -> None:
@@ -125,22 +137,24 @@ def test_it_differs_exactly_as_noted_or_not_at_all(verify_rows: Verify) -> None:
         result = verify_rows(row)
         assert not result.ok
         assert marks(result) == ["DIFFERS"]
-        assert result.total == "1 figures: 0 agree, 1 DIFFER"
+        assert result.total == "1 figures: 0 agree, 1 DIFFER (1 printed)"
 
 
 def test_counts_of_all_three_kinds() -> None:
     rows = (
-        Row("a", "parameters", 1, 1, True, "", ""),
-        Row("b", "parameters", "1K", 1400, True, "", ""),
-        Row("c", "parameters", "1K", 2000, True, "", "why"),
-        Row("d", "parameters", "1K", 2000, False, "", ""),
+        Row("a", "parameters", 1, 1, True, "Table 1", ""),
+        Row("b", "parameters", "1K", 1400, True, "derived from Table 1", ""),
+        Row("c", "parameters", "1K", 2000, True, "released code", "why"),
+        Row("d", "parameters", "1K", 2000, False, "chosen: so", ""),
         Row("e", "parameters", "1K", 1000, False, "", "outdated"),
         Row("f", "output", [1], None, False, "", ""),
     )
     result = Verification("some", False, "a paper", rows)
     assert not result.ok
     assert marks(result) == ["=", "=", "noted", "DIFFERS", "DIFFERS", "DIFFERS"]
-    assert result.total == "6 figures: 2 agree, 1 differ as noted, 3 DIFFER"
+    assert (
+        result.total == "6 figures: 2 agree, 1 differ as noted, 3 DIFFER (1 printed, 1 released, 1 derived, 1 chosen)"
+    )
 
 
 def test_a_note_beside_reads_is_about_what_differs(verify_rows: Verify) -> None:
@@ -177,7 +191,7 @@ def test_a_part_of_the_chain_counts_as_the_sum_of_its_layers(monkeypatch: pytest
     (table,) = printed_networks(cnnzoo.spec("tutorial_cifar_resnet"))
     row = {"layer": "layer2", "output": [32, 16, 16], "parameters": "46K", "macs": "12M", "source": "here"}
     monkeypatch.setitem(table, "rows", [row])
-    result = cnnzoo.verify("tutorial_cifar_resnet")
+    result = figures_of(cnnzoo.verify("tutorial_cifar_resnet"))
     model = cnnzoo.create("tutorial_cifar_resnet", device="meta")
     leaves = [one for one in cnnzoo.infer_shapes(model, model.input_shape) if one.name.startswith("layer2.")]
     found = {row.quantity: row.model for row in result.rows}
@@ -199,7 +213,7 @@ def test_rows_are_well_formed(name: str) -> None:
     spec = cnnzoo.spec(name)
     known = {"layer", "source", "reads", "note", *QUANTITIES}
     for table in printed_networks(spec):
-        assert table.keys() <= {"name", "classic", "input", "rows"}
+        assert table.keys() == {"name", "input", "rows", "computes", "init"} | (table.keys() & {"classic"})
         assert spec.has_classic or not table.get("classic", False)
         for row in table["rows"]:
             figures = {quantity: row[quantity] for quantity in QUANTITIES if quantity in row}
@@ -216,3 +230,248 @@ def test_no_table_is_of_an_unknown_network() -> None:
     papers = {cnnzoo.spec(name).paper for name in cnnzoo.list_models()}
     named = {table["name"] for paper in papers for table in paper.table["networks"]}
     assert named == set(cnnzoo.list_models())
+
+
+@pytest.mark.parametrize("name", cnnzoo.list_models())
+def test_every_fact_of_every_line_has_a_source(name: str) -> None:
+    paper = cnnzoo.spec(name).paper.table
+    for table in printed_networks(cnnzoo.spec(name)):
+        lines = read(table, paper)
+        assert lines
+        for line in lines:
+            assert line.sources, line
+            assert all(source for source, _ in line.sources), f"{line.expected}: a fact behind the last source"
+            assert all(reading.note for reading in line.readings.values()), line
+
+
+@pytest.mark.parametrize("name", cnnzoo.list_models())
+def test_every_parameter_has_a_line_about_its_initialization(name: str) -> None:
+    sources = cnnzoo.spec(name).paper.table.get("sources", {})
+    for table in printed_networks(cnnzoo.spec(name)):
+        options = {"classic": True} if table.get("classic") else {}
+        model = cnnzoo.create(cnnzoo.spec(name).name, device="meta", **options)
+        lines = starts(table["init"], sources)
+        for parameter, _ in model.named_parameters():
+            module = model.get_submodule(parameter.rpartition(".")[0])
+            assert any(line.speaks_of(parameter, module) for line in lines), parameter
+
+
+def test_every_source_and_block_of_a_file_is_used() -> None:
+    papers = {cnnzoo.spec(name).paper for name in cnnzoo.list_models()}
+    for paper in papers:
+        table = paper.table
+        texts = [network["computes"] + " ".join(network["init"]) for network in table["networks"]]
+        text = "\n".join([*texts, *(block["lines"] for block in table.get("blocks", {}).values())])
+        for source in table.get("sources", {}):
+            used = f"[{source}]" in text or any(source in line.split() for line in text.splitlines())
+            assert used, f"{paper.key}: nothing is from {source}"
+        for block in table.get("blocks", {}):
+            assert any(block in line.replace("unit=", "").split() for line in text.splitlines()), (
+                f"{paper.key}: {block}"
+            )
+
+
+# The notation
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "facts"),
+    [
+        (
+            "conv 11x11/4, 96 maps, pad 2, no bias",
+            "conv",
+            {"kernel": "11x11", "stride": "4", "maps": 96, "pad": "2", "bias": False},
+        ),
+        ("conv 1x7, 64 maps, pad 0x3, bias", "conv", {"kernel": "1x7", "pad": "0x3", "bias": True}),
+        ("max 3x3/2, rounding up", "max", {"kernel": "3x3", "stride": "2", "rounding": "up"}),
+        ("lrn, k 2, n 5, alpha 1e-4/5, beta 0.75", "lrn", {"k": 2, "n": 5, "alpha": 2e-5, "beta": 0.75}),
+        ("dropout 0.4", "dropout", {"p": 0.4}),
+        ("scale 1/8", "scale", {"by": 0.125}),
+        ("global average", "global average", {}),
+        ("bn, eps 1e-3, momentum 0.1, no scale and shift", "bn", {"eps": 1e-3, "affine": False}),
+    ],
+)
+def test_notation(text: str, kind: str, facts: dict) -> None:
+    found_kind, found, sources, _ = parse(f"{text} [Table 1]", {})
+    assert found_kind == kind
+    assert found.items() >= facts.items()
+    assert [source for source, _ in sources] == ["Table 1"]
+    assert parse(shown(found_kind, found), {})[:2] == (found_kind, found)  # what is shown is the notation
+
+
+def test_notation_of_sources_and_readings() -> None:
+    _, facts, sources, readings = parse("conv 3x3 [a], pad 1 (here 2: because, so) [b: c]", {"a": "section 1"})
+    assert sources == (("section 1", ("", "kernel")), ("b: c", ("pad",)))
+    assert facts["pad"] == "1"
+    assert (readings["pad"].reads, readings["pad"].note) == ("2", "because, so")
+
+
+def test_notation_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="unknown operation or block in 'convolve 3x3'"):
+        parse("convolve 3x3", {})
+
+
+# What a network computes
+
+
+class Small(nn.Module):
+    """Everything by function: no module says what it does."""
+
+    def __init__(self, forward: Callable) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(4, 3, 3, 3))
+        self.wanted = forward
+
+    def forward(self, x):
+        return self.wanted(x, self.weight)
+
+
+def kinds(forward: Callable) -> list[str]:
+    return [shown(one.kind, one.facts) for one in computed(*blank(Small(forward)), (3, 8, 8)).operations]
+
+
+@pytest.mark.parametrize(
+    ("forward", "expected"),
+    [
+        (lambda x, w: F.relu(F.conv2d(x, w, padding=1)), ["conv 3x3, 4 maps, pad 1, no bias", "relu"]),
+        (lambda x, w: torch.relu_(F.conv2d(x, w, stride=2)), ["conv 3x3/2, 4 maps, no bias", "relu"]),
+        (lambda x, w: x.mean((2, 3)), ["global average"]),
+        (lambda x, w: F.adaptive_avg_pool2d(x, 1).flatten(1), ["global average"]),
+        (lambda x, w: F.avg_pool2d(x, 8), ["global average"]),
+        (lambda x, w: F.adaptive_avg_pool2d(x, 8), []),
+        (lambda x, w: x[:, :, ::2, ::2], ["subsample 2"]),
+        (lambda x, w: F.avg_pool2d(x, 1, 2), ["subsample 2"]),
+        (lambda x, w: F.pad(x, (0, 0, 0, 0, 1, 2)), ["zeros, before 1, after 2"]),
+        (lambda x, w: torch.add(x, x.relu(), alpha=0.5), ["relu", "scale 0.5", "add"]),
+        (lambda x, w: x + 0.5 * x.relu(), ["relu", "scale 0.5", "add"]),
+        (lambda x, w: torch.cat([x, x.tanh()], 1), ["tanh", "cat"]),
+        (lambda x, w: F.dropout(x, 0.3, training=False), ["dropout 0.3"]),
+        (lambda x, w: F.dropout(x, 0.0), []),
+        (lambda x, w: F.local_response_norm(x, 5, 1e-4, 0.75, 2.0), ["lrn, n 5, k 2, alpha 2e-05, beta 0.75"]),
+        (lambda x, w: F.leaky_relu(x, 0.1), ["leaky_relu, argument 0 0.1, argument 1 False"]),
+        (lambda x, w: x.view(1, -1).reshape(1, 3, 8, 8).contiguous(), []),
+        (lambda x, w: x.permute(0, 1, 3, 2), ["permute, argument 0 0, argument 1 1, argument 2 3, argument 3 2"]),
+    ],
+)
+def test_equal_computations_are_written_equally(forward: Callable, expected: list[str]) -> None:
+    if not expected:  # the input itself comes out
+        assert kinds(lambda x, w: forward(x, w).relu()) == ["relu"]
+    else:
+        assert kinds(forward) == expected
+
+
+def test_a_change_in_place_is_one_of_the_identity_too() -> None:
+    def faulty(x, w):
+        out = F.relu(x, inplace=True)  # the shortcut is rectified as well
+        return out.tanh() + x
+
+    operations = computed(*blank(Small(faulty)), (3, 8, 8)).operations
+    assert [one.kind for one in operations] == ["relu", "tanh", "add"]
+    assert operations[2].takes == (1, 0)
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    model = cnnzoo.create("cifar_resnet20", seed=0).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert cnnzoo.verify(model).ok
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_network_that_cannot_run_says_where() -> None:
+    model = cnnzoo.alexnet(classic=True)
+    model.conv3 = nn.Conv2d(99, 384, 3, padding=1)
+    (first, *_) = cnnzoo.verify(model).differences
+    assert (first.layer, first.quantity, first.paper) == ("conv3", "operation", "runs")
+    assert "99" in first.model
+
+
+# What users take for granted and nobody looked at
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "layer", "quantity", "paper", "model"),
+    [
+        ("alexnet", lambda m: m.set_submodule("norm1", nn.Identity()), "norm1", "place", "lrn, n 5, k 2, alpha 0.0001, beta 0.75 after relu1", "none"),
+        ("alexnet", lambda m: m.set_submodule("pool1", nn.AvgPool2d(3, 2)), "pool1", "operation", "max 3x3/2", "average 3x3/2"),
+        ("lenet5", lambda m: m.set_submodule("tanh1", nn.ReLU()), "tanh1", "operation", "tanh", "relu"),
+        ("alexnet", lambda m: m.set_submodule("drop7", nn.Dropout(0.4)), "drop7", "p", "dropout 0.5", "dropout 0.4"),
+        ("resnet50", lambda m: setattr(m.conv2_x[1].conv2, "dilation", (2, 2)), "conv2_x.1.conv2", "dilation", "dilation 1", "dilation 2"),
+    ],
+)  # fmt: skip
+def test_the_layer_and_the_setting_are_named(
+    name: str, change: Callable, layer: str, quantity: str, paper: str, model: str
+) -> None:
+    network = cnnzoo.create(cnnzoo.spec(name).name, classic=True, init=False)
+    change(network)
+    rows = [(row.layer, row.quantity, row.paper, row.model) for row in cnnzoo.verify(network).differences]
+    assert (layer, quantity, paper, model) in rows
+
+
+def test_options_are_differences_from_the_paper() -> None:
+    rows = cnnzoo.verify("alexnet", classic=True, lrn="released").differences
+    assert [(row.layer, row.quantity, row.paper, row.model) for row in rows] == [
+        ("norm1", "alpha", "alpha 0.0001", "alpha 2e-05"),
+        ("norm2", "alpha", "alpha 0.0001", "alpha 2e-05"),
+    ]
+    assert not cnnzoo.verify("resnet18", shortcut="A").ok
+
+
+def test_another_initialization_is_a_difference() -> None:
+    network = cnnzoo.vgg16()
+    cnnzoo.initialize(network, "zeros")  # what it holds is not what it starts with
+    assert cnnzoo.verify(network).ok
+
+
+# Somebody else's network
+
+torchvision = pytest.importorskip("torchvision.models")
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        ("alexnet", "alexnet"),
+        ("vgg11", "vgg11"),
+        ("vgg16_bn", "vgg16_bn"),
+        ("resnet18", "resnet18"),
+        ("resnet50", "resnet50"),
+    ],
+)
+def test_torchvision_computes_the_same(build: str, name: str) -> None:
+    found = cnnzoo.verify(getattr(torchvision, build), paper=name)
+    assert {row.quantity for row in found.differences} <= {"initialization"}
+    assert any(row.quantity == "initialization" for row in found.rows)
+
+
+@pytest.mark.parametrize(("build", "name"), [("googlenet", "googlenet"), ("inception_v3", "inception_v3")])
+def test_torchvision_inceptions_compute_the_same(build: str, name: str) -> None:
+    with torch.device("meta"):
+        network = getattr(torchvision, build)(aux_logits=False, init_weights=False)
+    found = cnnzoo.verify(network, paper=name)
+    assert found.ok, found.differences
+    assert not any(row.quantity == "initialization" for row in found.rows)  # nobody knows how it was initialised
+
+
+def test_what_differs_in_a_network_of_ones_own() -> None:
+    def mine() -> nn.Module:
+        model = torchvision.alexnet()
+        model.features[2] = nn.AvgPool2d(3, 2)
+        model.features[4] = nn.Tanh()
+        return model
+
+    rows = cnnzoo.verify(mine, paper="alexnet").differences
+    assert [(row.layer, row.quantity, row.paper, row.model) for row in rows] == [
+        ("pool1 (features.2)", "operation", "max 3x3/2", "average 3x3/2"),
+        ("relu2 (features.4)", "operation", "relu", "tanh"),
+    ]
+
+
+def test_a_network_without_a_paper() -> None:
+    with pytest.raises(cnnzoo.OptionError, match="does not say which paper it is from; name one of the networks"):
+        cnnzoo.verify(nn.Sequential(nn.ReLU()))
+    with pytest.raises(cnnzoo.OptionError, match="verify: num_classes: options belong to a name"):
+        cnnzoo.verify(cnnzoo.alexnet(), num_classes=3)
+    with pytest.raises(cnnzoo.UnknownNameError, match="verify: unknown network 'alexnett'"):
+        cnnzoo.verify(nn.Sequential(nn.ReLU()), paper="alexnett")

@@ -56,11 +56,13 @@ class Throughput:
 
     def plot(self, name: str, alt: str, plot: Plot | None) -> Iterator[str]:
         """A plot for each palette of the pages, of which one is shown."""
-        for theme in ("light", "dark") if plot else ():
+        if plot is None:
+            return
+        for theme in ("light", "dark"):
             file = f"{name}-{theme}.svg"
             self.drawings[file] = partial(plots.svg, plot, theme)
             yield f"![{alt}]({PLOTS}/{file}#only-{theme})"
-        yield from [""] if plot else []
+        yield ""
 
 
 def titled(title: str, text: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.report.machines import PAIRS, Row
 from benchmarks.report.tables import MODES, compared
@@ -10,7 +10,7 @@ from benchmarks.report.tables import MODES, compared
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "cnnzoo",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -122,8 +122,10 @@ def label(axes: "Axes", places: Mapping[str, tuple[float, float]]) -> None:
     """Put a name beside each point, on the first side where it covers neither a point nor another name."""
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # which settles where the axes are
-    points = {name: axes.transData.transform(place) * 72 / axes.figure.dpi for name, place in places.items()}
+    figure = axes.get_figure(root=True)
+    assert figure
+    figure.draw_without_rendering()  # which settles where the axes are
+    points = {name: axes.transData.transform(place) * 72 / figure.dpi for name, place in places.items()}
     taken = [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in points.values()]
     for name, (x, y) in points.items():
         width = 4 * len(name)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,15 +49,16 @@ class Job:
     mode: Mode
     timed: Timed
     held: int = 0
-    backend: str = "auto"
+    backend: Any = "auto"
 
     @property
     def device(self) -> str:
         return self.batches["contiguous"][0][0].device.type
 
-    def step(self, layout: str, compile: Callable[[nn.Module], nn.Module] = lambda model: model):
-        """The forward pass or the training step, with weights and batches in a memory format."""
-        model = compile(self.model.to(memory_format=LAYOUTS[layout]))
+    def step(self, layout: str, **compiler: Any) -> Forward | TrainingStep:
+        """The forward pass or the training step, with weights and batches in a memory format; compiled, if so asked."""
+        model = self.model.to(memory_format=LAYOUTS[layout])
+        model = torch.compile(model, dynamic=False, **compiler) if compiler else model
         return (Forward if self.mode == "infer" else TrainingStep)(model, self.batches[layout])
 
     def recorded(self, layout: str) -> "Recorded":
@@ -104,13 +105,13 @@ def cudagraphs(job: Job) -> Prepared:
 
 def compiled(job: Job) -> Prepared:
     """By `torch.compile`, channels last."""
-    step = job.warmed(job.step("channels last", partial(torch.compile, dynamic=False)))
+    step = job.warmed(job.step("channels last", mode="default"))
     return Prepared(step, "default", job.peak(step))
 
 
 def autotuned(job: Job) -> Prepared:
     """By `torch.compile(mode="max-autotune")`, channels last; its CUDA graphs keep memory that torch does not count."""
-    step = job.step("channels last", partial(torch.compile, mode="max-autotune", dynamic=False))
+    step = job.step("channels last", mode="max-autotune")
     return Prepared(job.warmed(step), "max-autotune")
 
 

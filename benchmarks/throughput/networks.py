@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnzoo
-from benchmarks.peers import same_network
+from benchmarks.peers import network, same_network
 from benchmarks.steps import Batch, labels, settle
 from benchmarks.throughput.plan import DTYPES, OURS, Workload
 
@@ -28,7 +28,7 @@ class DifferentNetwork(Exception):
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """CUDA rounds the products of single precision to TensorFloat-32 in `tf32` alone, of matrices and convolutions."""
-    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    places: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [place.allow_tf32 for place in places]
     for place in places:
         place.allow_tf32 = dtype == "tf32"
@@ -44,12 +44,10 @@ class Networks:
 
     def __init__(self, workload: Workload, device: str) -> None:
         self.workload, self.device = workload, device
-        known = cnnzoo.spec(workload.network)
-        options: dict[str, Any] = {"classic": True} if workload.classic else {}
-        model = cnnzoo.create(known.name, device=device, seed=0, **options)
-        assert isinstance(model, cnnzoo.CNN)
-        assert model.input_shape
-        self.ours, self.shape = model, model.input_shape
+        options = {"classic": True} if workload.classic else {}
+        self.ours = network(workload.network, device=device, seed=0, **options)
+        assert self.ours.input_shape
+        self.shape = self.ours.input_shape
         self.compared: set[str] = set()
         settle(self.ours, self.images(2))
         self.ours.eval()
@@ -75,21 +73,21 @@ class Networks:
         Raises:
             DifferentNetwork: its scores are not ours.
         """
-        network = copy.deepcopy(self.ours) if library == OURS else self.theirs(library)
-        return network.to(DTYPES[self.workload.dtype])
+        model = copy.deepcopy(self.ours) if library == OURS else self.theirs(library)
+        return model.to(DTYPES[self.workload.dtype])
 
     @torch.inference_mode()
-    def _difference(self, network: nn.Module) -> float:
+    def _difference(self, theirs: nn.Module) -> float:
         images = self.images(1)
         with precision("fp32"):
-            expected, scores = self.ours(images), network.eval()(images)
+            expected, scores = self.ours(images), theirs.eval()(images)
         return float((scores - expected).norm() / expected.norm())
 
     def theirs(self, library: Any) -> nn.Module:
         """The network of another library, whose scores are compared with ours the first time."""
-        network = same_network(library, self.ours)
+        theirs = same_network(library, self.ours)
         if library not in self.compared:
-            if not (difference := self._difference(network)) < TOLERANCE:
+            if not (difference := self._difference(theirs)) < TOLERANCE:
                 raise DifferentNetwork(f"{library}'s scores differ from ours by {difference:.1e}")
             self.compared.add(library)
-        return network
+        return theirs

@@ -39,13 +39,13 @@ class Storage(NamedTuple):
     Attributes:
         key: the block's name.
         dtype: of the numbers; None where each tensor states its own.
-        count: how many numbers there are, or bytes where `dtype` is None.
+        length: how many numbers there are, or bytes where `dtype` is None.
         start: where they begin in the block, counted alike; only before torch 0.4 other than 0.
     """
 
     key: str
     dtype: torch.dtype | None
-    count: int
+    length: int
     start: int = 0
 
     @property
@@ -496,7 +496,7 @@ def _plan(storage: Storage, dtype: torch.dtype | None, offset: Any, size: Any, s
         raise ValueError("its pickle describes a tensor wrongly")
     if _product(max(1, one) for one in size) >= 2**62:
         raise ValueError("its pickle describes a tensor of more numbers than there can be")
-    available = storage.count // (1 if storage.dtype is not None else dtype.itemsize)
+    available = storage.length // (1 if storage.dtype is not None else dtype.itemsize)
     numbers = _product(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if numbers and last >= available:
@@ -524,7 +524,7 @@ def _subclass(function: Any, kind: Any, arguments: Any, _state: Any) -> Any:
     if not (isinstance(kind, Reference) and kind.name in plain and isinstance(function, Reference)):
         return kind if isinstance(kind, Reference) else UNUSUAL
     build = BUILDERS.get(function.name)
-    return build(*arguments) if build in (_tensor, _tensor_of_dtype, _same) else UNUSUAL
+    return build(*arguments) if build is not None and build in (_tensor, _tensor_of_dtype, _same) else UNUSUAL
 
 
 UNUSUAL = Reference("torch._utils._rebuild_tensor")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, UntypedStorage
@@ -71,12 +71,12 @@ class TorchFile:
         """A block of numbers, once however many tensors share it."""
         width = (dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize) if self._swapped else 1
         begin, size = self._place(storage.key)
-        if (storage.start + storage.count) * storage.width > size:
+        if (storage.start + storage.length) * storage.width > size:
             raise ValueError(f"the numbers of storage {storage.key[:40]!r} are not all there")
         known = self._storages.get((storage.key, width))
         if known is None:
             if self._whole is not None and begin % ALIGNMENT == 0 and width == 1:
-                known = self._whole[begin : begin + size]
+                known = cast(UntypedStorage, self._whole[begin : begin + size])
             else:
                 known = self._copied(begin, size, width)
             self._storages[storage.key, width] = known

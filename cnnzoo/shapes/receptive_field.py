@@ -106,8 +106,9 @@ def image(dims: Iterable[int]) -> Field:
 
 def reported(field: Field, shape: Shape, axes: int) -> ReceptiveField:
     """The field of a tensor of this shape as one window, in an image of so many axes."""
-    every = [_reported(parts, shape) for parts in field.axes] or [(0, 0, 0)] * axes
-    size, stride, offset = zip(*every, strict=True)
+    if not field.axes:
+        return ReceptiveField((0,) * axes, (0,) * axes, (0,) * axes, field.exact)
+    size, stride, offset = zip(*[_reported(parts, shape) for parts in field.axes], strict=True)
     return ReceptiveField(size, stride, offset, field.exact)
 
 
@@ -118,6 +119,8 @@ def _reported(parts: Parts, shape: Shape) -> tuple[int, float, int]:
         parts = (_merged_tables([_table(part, shape) for part in parts]),)
     part = parts[0]
     if isinstance(part, Window):
+        if len(part.starts) == 1 and part.starts[0] < part.ends[0]:
+            return part.ends[0] - part.starts[0], abs(part.step), part.starts[0]
         size = max(end - start for start, end in zip(part.starts, part.ends, strict=True))
         stride = abs(part.step) / len(part.starts)
         return max(size, 0), int(stride) if stride.is_integer() else stride, _first(part.starts)

@@ -620,7 +620,8 @@ def local_response_norm(x, *args, **kwargs):
         "__neg__ positive square reciprocal clamp clip clamp_min clamp_max clone contiguous detach requires_grad_ sign "
         "sgn signbit round floor ceil trunc frac sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc "
         "erfinv logit nan_to_num bernoulli isnan isinf isfinite logical_not __invert__ bitwise_not angle conj real "
-        "imag cpu cuda alias data deg2rad rad2deg sinc i0 digamma lgamma xlogy cos_ positive absolute heaviside multinomial"
+        "imag cpu cuda alias data deg2rad rad2deg sinc i0 digamma lgamma xlogy cos_ positive absolute "
+        "heaviside multinomial"
     )
     - {torch.multinomial, Tensor.multinomial}
 )

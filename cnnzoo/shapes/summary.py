@@ -109,7 +109,7 @@ def summary(
     model = unwrapped(resolve(model, options, "summary"), "summary")
     inputs = Inputs.of(model, "summary", input_shape, more, input_shapes, dtype)
     run = Trace("summary")
-    layers = rows(model, calls(model, inputs, run))
+    layers = rows(model, calls(model, inputs, run), run)
     config = getattr(model, "config", None)
     named = isinstance(config, Config)
     shape, *further = inputs.shapes

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,7 +16,7 @@ from cnnzoo.errors import OptionError, ShapeError, unknown
 from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
 from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown
-from cnnzoo.shapes.receptive_field import NOTHING, ReceptiveField, reported
+from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -50,12 +50,16 @@ class LayerShape:
     ran: bool = True
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a module in a pass: the layer with all that runs in it, and what it counts by itself."""
+class Call(NamedTuple):
+    """One call of a module in a pass: what it took and gave, and what it counts, alone and with all that runs in it."""
 
     module: nn.Module
-    layer: LayerShape
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    field: Field
+    params: int
+    macs: int
+    products: int
     own_macs: int
     own_products: int
 
@@ -101,7 +105,8 @@ def infer_shapes(
     """
     model = unwrapped(resolve(model, options, "infer_shapes"), "infer_shapes")
     inputs = Inputs.of(model, "infer_shapes", input_shape, more, input_shapes, dtype)
-    return rows(model, calls(model, inputs, Trace("infer_shapes")))
+    run = Trace("infer_shapes")
+    return rows(model, calls(model, inputs, run), run)
 
 
 def check(model: nn.Module, input_shape: Sequence[int]) -> None:
@@ -371,8 +376,24 @@ def trace(
 ) -> list[LayerShape]:
     """Every module that ran (or `only` some), containers included, in the order in which they finished."""
     inputs = Inputs.of(model, operation, input_shape)
-    found = calls(model, inputs, run or Trace(operation), probe)
-    return [call.layer for call in found if only is None or only(call.module)]
+    run = run or Trace(operation)
+    found = [call for call in calls(model, inputs, run, probe) if only is None or only(call.module)]
+    names = {module: name for name, module in model.named_modules()}
+    return [described(names[call.module], call, run.axes) for call in found]
+
+
+def described(name: str, call: Call, axes: int, *, alone: bool = False) -> LayerShape:
+    """A call as a line of a table, with what it counts by itself or with all that runs in it."""
+    return LayerShape(
+        name=name,
+        kind=type(call.module).__name__,
+        input_shape=tuple(call.before[1:]),
+        output_shape=tuple(call.after[1:]),
+        params=call.params,
+        macs=call.own_macs if alone else call.macs,
+        receptive_field=reported(call.field, call.after, axes),
+        products=call.own_products if alone else call.products,
+    )
 
 
 _WARNED: "WeakKeyDictionary[nn.Module, set[str]]" = WeakKeyDictionary()
@@ -407,19 +428,15 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
         params = _uncounted(module, counted)
         if after is None and not params:
             return
-        layer = LayerShape(
-            name=names[module],
-            kind=type(module).__name__,
-            input_shape=() if first is None else tuple(first.shape[1:]),
-            output_shape=tuple(after.shape[1:]) if after is not None else tuple(getattr(output, "shape", ())),
-            params=params,
-            macs=run.macs - macs,
-            receptive_field=reported(
-                NOTHING if after is None else after.field, () if after is None else after.shape, run.axes
-            ),
-            products=run.products - products,
+        macs, products = run.macs - macs, run.products - products
+        given = () if after is None else after.shape
+        if after is None and isinstance(output, Tensor):
+            given = (1, *output.shape)  # a weight, such as a parametrisation gives
+        taken = () if first is None else first.shape
+        field = NOTHING if after is None else after.field
+        found.append(
+            Call(module, taken, given, field, params, macs, products, macs - inner_macs, products - inner_products)
         )
-        found.append(Call(module, layer, layer.macs - inner_macs, layer.products - inner_products))
 
     hooks = []
     try:
@@ -448,41 +465,41 @@ def execute(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe
 
 def _uncounted(module: nn.Module, counted: set[int]) -> int:
     """Numbers in a module's own parameters that were not counted yet."""
-    new = [p for p in module._parameters.values() if p is not None and id(p) not in counted]
-    counted.update(map(id, new))
-    return sum(p.numel() for p in {id(p): p for p in new}.values())
+    numbers = 0
+    for parameter in module._parameters.values():
+        if parameter is not None and id(parameter) not in counted:
+            counted.add(id(parameter))
+            numbers += parameter.numel()
+    return numbers
 
 
-def rows(model: nn.Module, found: list[Call]) -> list[LayerShape]:
+def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
     """The lines of a table, whose parameters and multiply-adds add up to the network's."""
+    names = dict(model.named_modules())
+    name_of = {module: name for name, module in names.items()}
     listed: list[LayerShape] = []
     first: dict[nn.Module, int] = {}
+    ran: dict[nn.Module, Call] = {}
     for call in found:
-        own = replace(call.layer, macs=call.own_macs, products=call.own_products)
-        if is_leaf(call.module) or own.params or own.macs or own.products:
+        ran.setdefault(call.module, call)
+        if is_leaf(call.module) or call.params or call.own_macs or call.own_products:
             first.setdefault(call.module, len(listed))
-            listed.append(own)
-    ran = {call.module: call for call in reversed(found)}
-    counted = {id(p) for call in found for p in call.module._parameters.values() if p is not None}
-    names = dict(model.named_modules())
+            listed.append(described(name_of[call.module], call, run.axes, alone=True))
+    counted = {id(p) for module in ran for p in module._parameters.values()}
     for name, module in names.items():
-        if module in ran:
-            continue
-        params = _uncounted(module, counted)
+        params = 0 if module in ran else _uncounted(module, counted)
         if not params:
             continue
         user = _user(name, module, names, ran)
         if user is None:
-            nothing = reported(NOTHING, (), 2)
+            nothing = reported(NOTHING, (), run.axes)
             listed.append(LayerShape(name, type(module).__name__, (), (), params, 0, nothing, ran=False))
-        elif user in first:
-            one = listed[first[user]]
-            listed[first[user]] = replace(one, params=one.params + params)
-        else:
+            continue
+        if user not in first:
             first[user] = len(listed)
-            call = ran[user]
-            own = replace(call.layer, params=params, macs=call.own_macs, products=call.own_products)
-            listed.append(own)
+            listed.append(described(name_of[user], ran[user], run.axes, alone=True))
+        line = listed[first[user]]
+        listed[first[user]] = replace(line, params=line.params + params)
     return listed
 
 

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from cnnzoo.verification.computed import INPUT, Computation, Operation, linear_as, ordered
-from cnnzoo.verification.notation import Line, shown, shown_fact
+from cnnzoo.verification.notation import MAIN, Line, shown, shown_fact
 
 ALIKE = (
     {"max", "average", "global average", "global max", "adaptive average", "subsample"},
@@ -211,12 +211,18 @@ def _facts(line: Line, i: int, found: Operation, passed_over: Sequence[str]) -> 
         stated, own = expected.facts.get(key), found.facts.get(key)
         reading = line.readings.get(key)
         known = reading.note if reading is not None and _same(reading.reads, own) else None
-        paper, model = (shown_fact(expected.kind, key, v) if v is not None else "none" for v in (stated, own))
+        paper, model = (_shown(expected.kind, key, value) for value in (stated, own))
         differences.append(Difference(i, where, key, paper, model, known))
     for key in line.readings.keys() - set(differing(expected.facts, found.facts)):
-        reads = shown_fact(expected.kind, key, line.readings[key].reads)
-        differences.append(Difference(i, where, key, reads, shown_fact(found.kind, key, found.facts[key])))
+        reads, own = (_shown(expected.kind, key, value) for value in (line.readings[key].reads, found.facts[key]))
+        differences.append(Difference(i, where, key, reads, own))
     return differences
+
+
+def _shown(kind: str, key: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    return shown(kind, {key: value}) if MAIN.get(kind) == key else shown_fact(kind, key, value)
 
 
 def _place(
