@@ -1,5 +1,7 @@
 """Outputs of layers inside a network: one layer beside the layer itself, several beside torchvision's extractor."""
 
+from typing import Any
+
 import torch
 from torchvision.models.feature_extraction import create_feature_extractor
 

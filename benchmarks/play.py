@@ -6,10 +6,9 @@ from pathlib import Path
 from statistics import median
 
 import click
-from rich.table import Table
 
 from benchmarks.browser import chromium
-from benchmarks.harness import Report, Target, reporting
+from benchmarks.harness import Bench, Comparison, Samples, benchmark
 from cnnzoo.play.server import HOST, listening
 
 STROKES = """
@@ -41,10 +40,9 @@ requestAnimationFrame(next);
 """
 
 
-@click.command()
+@benchmark(repeats=None, min_time=None)
 @click.option("--strokes", default=200, show_default=True, type=click.IntRange(min=10), help="Movements of the pen.")
-@reporting
-def play(strokes: int, report: Report) -> None:
+def play(bench: Bench, strokes: int) -> None:
     """A stroke on the page `play`: both LeNet-5s, every layer, computed and drawn."""
     with listening(0) as server, tempfile.TemporaryDirectory() as profile:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -62,11 +60,7 @@ def play(strokes: int, report: Report) -> None:
             raise click.ClickException(str(error)) from None
         finally:
             server.shutdown()
-    rows = {"computed and drawn, as the page says": times, "from frame to frame": frames}
-    table = Table("milliseconds", "median", "95 %", title=f"play: {strokes} strokes")
-    lines = []
-    for name, values in rows.items():
-        late = sorted(values)[int(0.95 * len(values))]
-        table.add_row(name, f"{median(values):.1f}", f"{late:.1f}")
-        lines.append({"name": "play", "case": name, "median": median(values), "late": late})
-    report.conclude("play", table, lines, [Target("a stroke", median(times), at_most=16, unit=" ms")])
+    seconds = {"computed and drawn": times, "from frame to frame": frames}
+    samples = {name: Samples(tuple(one / 1000 for one in values)) for name, values in seconds.items()}
+    bench.comparisons.append(Comparison("a stroke", "from frame to frame", samples))
+    bench.target("a stroke", median(times), at_most=16, unit=" ms")

@@ -532,7 +532,7 @@ def test_bad_arguments() -> None:
         cnnzoo.draw(nn.Identity(), input_shape=(3, 4, 4))
     with pytest.raises(cnnzoo.OptionError, match=r"draw: the model asks for the values of a tensor at test_drawing.py"):
         cnnzoo.draw(Branching())
-    with pytest.raises(cnnzoo.ShapeError, match=r"draw: input 3x8x8: .*The smallest input that works is 63x63"):
+    with pytest.raises(cnnzoo.ShapeError, match=r"draw: input 3x8x8: .*the smallest input that works is 63x63"):
         cnnzoo.draw("alexnet", input_shape=(3, 8, 8))
 
 

@@ -64,15 +64,15 @@ def survivors(variant: Variant, each: int) -> tuple[Counter, list[tuple[str, str
 
 
 @pytest.mark.parametrize(
-    "variant",
+    "network",
     [
         pytest.param(one, id=str(one), marks=() if one.name in ("lenet5", "cifar_resnet20") else pytest.mark.slow)
         for one in VARIANTS
     ],
 )
-def test_a_change_of_any_kind_is_seen_and_named(variant: Variant, record_property) -> None:
-    each = 12 if variant in smallest() else 1
-    counts, alive = survivors(variant, each)
+def test_a_change_of_any_kind_is_seen_and_named(network: Variant, record_property) -> None:
+    each = 12 if network in smallest() else 1
+    counts, alive = survivors(network, each)
     record_property("mutations", sum(counts.values()))
     record_property("caught", sum(counts.values()) - len(alive))
     assert sum(counts.values()) > 20 or each == 1

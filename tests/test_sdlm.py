@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 import cnnzoo
-from cnnzoo import CNN, MAPLoss
+from cnnzoo import CNN
 from cnnzoo.initialization import lecun1998
+from cnnzoo.models import MAPLoss
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 from cnnzoo.training.sdlm import SDLM, curvature
 

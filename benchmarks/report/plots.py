@@ -42,7 +42,8 @@ def svg(plot: Plot, theme: str) -> str:
     from matplotlib.figure import Figure
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    with matplotlib.rc_context(STYLE | {"grid.color": GRID[theme]} | dict.fromkeys(inked, INK[theme])):
+    style: Any = STYLE | {"grid.color": GRID[theme]} | dict.fromkeys(inked, INK[theme])
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(7.5, plot.height), layout="constrained")
         plot.draw(figure.subplots())
         file = io.StringIO()

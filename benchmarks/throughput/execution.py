@@ -58,7 +58,8 @@ class Job:
     def step(self, layout: str, **compiler: Any) -> Forward | TrainingStep:
         """The forward pass or the training step, with weights and batches in a memory format; compiled, if so asked."""
         model = self.model.to(memory_format=LAYOUTS[layout])
-        model = torch.compile(model, dynamic=False, **compiler) if compiler else model
+        if compiler:
+            model.compile(dynamic=False, **compiler)
         return (Forward if self.mode == "infer" else TrainingStep)(model, self.batches[layout])
 
     def recorded(self, layout: str) -> "Recorded":

@@ -100,7 +100,7 @@ def _reordered(model: CifarResNet, tensors: Mapping[str, Tensor]) -> dict[str, T
 
 def _orders(model: CifarResNet) -> dict[str, Tensor]:
     """For each stage, at which of their channels each of ours is."""
-    order = torch.arange(model.get_submodule("bn1").num_features)  # pyright: ignore[reportArgumentType]
+    order = torch.arange(len(model.get_parameter("bn1.weight")))
     orders = {"stage1": order}
     for stage in ("stage2", "stage3"):
         extra = next(one.extra for one in model.get_submodule(stage).modules() if isinstance(one, ZeroPadShortcut))

@@ -160,7 +160,7 @@ def eval_(
             measures = evaluate(model, split, pictures, loss, views=stated.views, world=world, workers=workers)
             found[name] = {key: value for key, value in asdict(measures).items() if value is not None or as_json}
     test = sets["test"]
-    whole = test.whole if isinstance(test, ImageSet) and test.is_part else len(test)
+    whole = test.whole if isinstance(test, ImageSet) and test.whole else len(test)
     if as_json:
         more = {"images": len(test), "published_images": whole}
         print_json(found.pop("test") | more | found)

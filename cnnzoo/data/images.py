@@ -1,7 +1,6 @@
 """What a data set gives: pictures in memory, or the names of their files."""
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -53,10 +52,9 @@ class PictureFiles:
         return replace(self, paths=tuple(paths), labels=tuple(labels))
 
 
-Images = TypeVar("Images", ImageSet, PictureFiles)
-
-
-def hold_out(images: Images, count: int, seed: int) -> tuple[Images, Images]:
+def hold_out(
+    images: ImageSet | PictureFiles, count: int, seed: int
+) -> tuple[ImageSet | PictureFiles, ImageSet | PictureFiles]:
     """Split a training set: the images to train on, and `count` others, drawn at random.
 
     Args:

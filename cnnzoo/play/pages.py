@@ -27,7 +27,7 @@ def _pages() -> Iterator[tuple[str, bytes]]:
     for _, checkpoint in networks:
         weights = package.joinpath(f"checkpoints/bundled/{checkpoint.file}")
         yield f"play/weights/{checkpoint.file}", weights.read_bytes()
-    sets = dict.fromkeys(checkpoint.class_set or "captchas" for _, checkpoint in networks)
+    sets = dict.fromkeys(str(checkpoint.class_set or "captchas") for _, checkpoint in networks)
     images = {data: dict(_images(str(data))) for data in sets}
     for data, found in images.items():
         for name, content in found.items():

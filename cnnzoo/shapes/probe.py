@@ -74,7 +74,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
 
 def named(names: str) -> set[Callable[..., Any]]:
     """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, as methods or attributes."""
-    members = (getattr(owner, name, None) for name in names.split() for owner in (torch, F, Tensor))
+    members: Iterator[Any] = (getattr(owner, name, None) for name in names.split() for owner in (torch, F, Tensor))
     return {m if callable(m) else m.__get__ for m in members if callable(m) or inspect.isdatadescriptor(m)}
 
 
@@ -150,13 +150,17 @@ class ShapeProbe(Tensor):
 
     __slots__ = ("device", "dtype", "field", "origin", "plain", "shape", "trace")
 
+    field: Field
+    trace: Trace  # pyright: ignore  an attribute, where a tensor has a method
+
     def __new__(cls, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> "ShapeProbe":
         return wrapper_tensor(cls, shape, dtype, trace.device)
 
     def __init__(self, shape: Sequence[int], field: Field, trace: Trace, dtype: torch.dtype) -> None:
         self.shape = torch.Size(shape)
         self.device, self.dtype = trace.device, dtype
-        self.field, self.trace = field, trace
+        self.field = field
+        self.trace = trace  # pyright: ignore[reportIncompatibleMethodOverride]
         self.origin: tuple[int, ...] | None = None
         self.plain = False
 
@@ -194,14 +198,14 @@ class ShapeProbe(Tensor):
         return _dispatched(func, args, kwargs or {})
 
     @property
-    def ndim(self) -> int:
+    def ndim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return len(self.shape)
 
     def dim(self) -> int:
         """The number of axes."""
         return len(self.shape)
 
-    def size(self, dim: int | None = None):
+    def size(self, dim: int | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """The shape, or the size along one axis."""
         return self.shape if dim is None else self.shape[dim]
 

@@ -108,7 +108,7 @@ def convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 
 def _mix_channels(x: Probe) -> None:
     """Only maps whose channels were pixels once differ in what they see."""
-    if x.field.axes and any(not hasattr(part, "dim") or part.dim == 1 for parts in x.field.axes for part in parts):
+    if x.field.axes and any(getattr(part, "dim", 1) == 1 for parts in x.field.axes for part in parts):
         x.field = mixed(x.field, [1], x.shape)
 
 
