@@ -112,7 +112,7 @@ def _ranked(scores: torch.Tensor, labels: Sequence[str]) -> list[Guess]:
     """Every class of one image, the likeliest first."""
     shares = scores.softmax(0)
     order = scores.argsort(descending=True).tolist()
-    return [Guess(labels[i], scores[i].item(), shares[i].item()) for i in order]
+    return [Guess(str(labels[i]), scores[i].item(), shares[i].item()) for i in order]
 
 
 def _joined(digits: list[list[Guess]]) -> list[Guess]:

@@ -149,7 +149,9 @@ def _from(value: Any, source: Layer | None) -> Any:
     """What an operation gave, as probes that know it."""
     if isinstance(value, ShapeProbe):
         probe = FlowProbe(value.shape, value.field, value.trace, value.dtype)
-        probe.origin, probe.source = value.origin, source
+        probe.origin = value.origin
+        assert isinstance(probe, FlowProbe)
+        probe.source = source
         return probe
     if isinstance(value, (tuple, list)):
         made = [_from(one, source) for one in value]

@@ -75,7 +75,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
 def named(names: str) -> set[Callable[..., Any]]:
     """Functions by name, wherever torch keeps them: in `torch`, in `torch.nn.functional`, as methods or attributes."""
     members: Iterator[Any] = (getattr(owner, name, None) for name in names.split() for owner in (torch, F, Tensor))
-    return {m if callable(m) else m.__get__ for m in members if callable(m) or inspect.isdatadescriptor(m)}
+    return {m if callable(m) else m.__get__ for m in members if callable(m) or inspect.isdatadescriptor(m)}  # pyright: ignore
 
 
 def shown(shape: Sequence[int]) -> str:
@@ -160,7 +160,7 @@ class ShapeProbe(Tensor):
         self.shape = torch.Size(shape)
         self.device, self.dtype = trace.device, dtype
         self.field = field
-        self.trace = trace  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.trace = trace  # pyright: ignore
         self.origin: tuple[int, ...] | None = None
         self.plain = False
 

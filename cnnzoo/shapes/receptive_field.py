@@ -117,7 +117,7 @@ def _reported(parts: Parts, shape: Shape) -> tuple[int, float, int]:
         return 0, 0, 0
     if len(parts) > 1:
         parts = (_merged_tables([_table(part, shape) for part in parts]),)
-    part = parts[0]
+    part = parts[0]  # pyright: ignore[reportGeneralTypeIssues]
     if isinstance(part, Window):
         if len(part.starts) == 1 and part.starts[0] < part.ends[0]:
             return part.ends[0] - part.starts[0], abs(part.step), part.starts[0]

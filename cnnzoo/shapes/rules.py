@@ -698,7 +698,7 @@ def combine(x, *others, **kwargs):
 @rule(*named(_COMPARING))
 def compare(x, other, **kwargs):
     out = combine(x, other)
-    return out.like(out.shape, out.field, torch.bool)
+    return out.like(out.shape, out.field, torch.bool)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def in_place(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -959,7 +959,7 @@ def t(x):
     return permute(x, tuple(reversed(range(x.ndim))))
 
 
-@rule(Tensor.T.__get__, Tensor.mT.__get__)
+@rule(Tensor.T.__get__, Tensor.mT.__get__)  # pyright: ignore[reportAttributeAccessIssue]
 def matrix_transpose(x):
     return transpose(x, -2, -1) if x.ndim > 2 else t(x)
 
@@ -1473,7 +1473,7 @@ unflatten flatten
 """
 for _name in _SAME_NAME.split():
     _owners = (getattr(owner, _name, None) for owner in (torch, Tensor, F))
-    PRIMITIVES[_name] = next(RULES[function] for function in _owners if function in RULES)
+    PRIMITIVES[_name] = next(RULES[function] for function in _owners if function in RULES)  # pyright: ignore[reportArgumentType]
 
 
 @primitive("convolution", "_convolution", "convolution_overrideable")

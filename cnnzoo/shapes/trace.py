@@ -625,7 +625,7 @@ def _remedy(model: nn.Module, shape: tuple[int, ...], error: ShapeError, clause:
             return f" This network takes {shown((1, *own))}."
         return _along_one_axis(model, shape)
     if own and "channel(s)" in clause and "permute" not in clause:
-        return f" This network takes {shown((1, *own))}; build it with in_channels={shape[0]}."
+        return f" This network takes {shown((1, *own))}; build it with in_channels={shape[0]}."  # pyright: ignore[reportGeneralTypeIssues]
     return ""
 
 
