@@ -17,11 +17,11 @@ LAYERS = [
     ["initialization"],
     ["construction"],
     ["registry"],
-    ["shapes.formula", "shapes.receptive_field"],
+    ["shapes.formula", "shapes.receptive_field", "shapes.torch_private"],
     ["shapes.probe"],
     ["shapes.rules"],
     ["shapes.trace"],
-    ["shapes.summary"],
+    ["shapes.summary", "shapes"],
     ["cnn"],
     ["anatomy"],
     ["extraction"],
@@ -45,6 +45,7 @@ def module_name(path: Path) -> str:
 def rank(module: str) -> int:
     """Of the longest part of a module's name that has a place of its own."""
     while module not in RANK:
+        assert module, "a module without a place in LAYERS"
         module = module.rpartition(".")[0]
     return RANK[module]
 

@@ -9,7 +9,15 @@ import pytest
 import cnnzoo
 
 DOCS = Path(__file__).parent.parent / "docs"
-ROOMS = ("cnnzoo", "cnnzoo.data", "cnnzoo.initialization", "cnnzoo.models", "cnnzoo.nn", "cnnzoo.training")
+ROOMS = (
+    "cnnzoo",
+    "cnnzoo.data",
+    "cnnzoo.initialization",
+    "cnnzoo.models",
+    "cnnzoo.nn",
+    "cnnzoo.shapes",
+    "cnnzoo.training",
+)
 DOCUMENTED = sorted(
     {(page.name, path) for page in DOCS.rglob("*.md") for path in re.findall(r"^::: (\S+)", page.read_text(), re.M)}
 )
@@ -31,7 +39,7 @@ def test_rooms_list_what_they_have(room: str) -> None:
 def test_names_at_the_top_are_documented() -> None:
     generated = {*cnnzoo.list_models()} | {name for name in dir(cnnzoo) if name in dir(cnnzoo.models)}
     documented = {path.rpartition(".")[2] for _, path in DOCUMENTED}
-    pages = {"data", "initialization", "models", "nn", "training", "__version__"}
+    pages = {"data", "initialization", "models", "nn", "shapes", "training", "__version__"}
     assert {*dir(cnnzoo)} - generated - documented - pages == set()
 
 

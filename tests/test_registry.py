@@ -43,7 +43,7 @@ def test_spec() -> None:
     assert spec.paper.title == "Gradient-Based Learning Applied to Document Recognition"
     assert "LeCun" in spec.paper.citation
     assert spec.paper.url.startswith("https://doi.org/")
-    assert spec.checkpoints[0] == "fashion_mnist"
+    assert spec.checkpoints[0] == "mnist"
     assert spec.summary.startswith("LeNet-5 for 28x28 pictures")
 
 
@@ -181,7 +181,7 @@ def test_reset_classifier_needs_a_linear_end() -> None:
 
 def test_public_names_resolve_and_are_listed() -> None:
     names = dir(cnnzoo)
-    assert {"create", "lenet5", "LeNet5", "output_size", "verify", "MAPLoss", "initialization", "nn"} <= set(names)
+    assert {"create", "lenet5", "LeNet5", "output_size", "verify", "initialization", "nn"} <= set(names)
     assert all(getattr(cnnzoo, name) is not None for name in names)
     script = (
         "from cnnzoo import create, lenet5; import cnnzoo; assert (create, lenet5) == (cnnzoo.create, cnnzoo.lenet5)"

@@ -24,7 +24,7 @@ REVEALED = {
     "cnnzoo.lenet5(classic=True)": "LeNet5",
     "cnnzoo.output_size(28, 5)": "int",
     "cnnzoo.output_size((28, 28), 5)": "tuple[int, ...]",
-    "cnnzoo.min_input_size(cnnzoo.lenet5())": "int",
+    "cnnzoo.min_input_size(cnnzoo.lenet5())": "int | tuple[int, ...]",
     "cnnzoo.verify('lenet5').ok": "bool",
     "cnnzoo.infer_shapes(cnnzoo.lenet5(), (1, 28, 28))": "list[LayerShape]",
     "cnnzoo.summary(cnnzoo.lenet5())": "Summary",
