@@ -308,8 +308,9 @@ def _write_result(session: Session, folder: Path, command: str) -> None:
     """What is left of a run: the network with what is known of it, the evidence, and the curves."""
     recipe, epochs, classes = session.recipe, session.epochs, session.sets["test"].classes
     length, test = counted(len(epochs), "epoch"), session.sets["test"]
-    part = isinstance(test, ImageSet) and test.is_part
-    measured = f" The accuracy is that of {len(test):,} of the {test.whole:,} published test images." if part else ""
+    measured = ""
+    if isinstance(test, ImageSet) and test.is_part:
+        measured = f" The accuracy is that of {len(test):,} of the {test.whole:,} published test images."
     session.network.checkpoint = Checkpoint(
         tag=recipe.name,
         preprocessing=recipe.preprocessing,
