@@ -491,8 +491,13 @@ def test_read_idx_keeps_every_axis(tmp_path: Path) -> None:
 
 
 def test_samples_are_one_of_each_class() -> None:
-    shown = samples()
+    assert [sample.label for sample in samples()] == list("0123456789")
+    shown = samples("fashion_mnist")
     assert [sample.label for sample in shown][:2] == ["T-shirt/top", "Trouser"]
+    with pytest.raises(
+        cnnzoo.UnknownNameError, match=r"samples: unknown data set 'cifar10': known: mnist, fashion_mnist"
+    ):
+        samples("cifar10")
     assert len({sample.label for sample in shown}) == 10
     assert {sample.picture.size for sample in shown} == {(28, 28)}
 

@@ -87,6 +87,44 @@ def test_result_is_the_evidence(tmp_path: Path) -> None:
         Result.read(tmp_path / "result.json")
 
 
+def test_images_held_out_are_measured_beside_the_test_set(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, epochs=2, validation=20)
+    few = {**SETS, "test": dataclasses.replace(SETS["test"], whole=10_000)}
+    run = loop.train(recipe, few, tmp_path, seed=1, progress=False)
+    found = Result.read(tmp_path / "result.json")
+    assert found.pictures == {"train": 100, "test": 40, "validation": 20}
+    assert found.published_test == 10_000
+    assert "The accuracy is that of 40 of the 10,000 published test images." in (tmp_path / "README.md").read_text()
+    assert [epoch.step for epoch in run.epochs] == [7, 14]
+    held_out = recipe.hold_out(few, 1)["validation"]
+    assert isinstance(held_out, ImageSet)
+    measures = evaluate(run.model, held_out, recipe.preprocessing)
+    last = run.epochs[-1]
+    assert (measures.accuracy, measures.loss) == (last.validation_accuracy, last.validation_loss)
+    assert last.watched == last.validation_accuracy
+    assert loop.train(TINY, SETS, tmp_path / "whole", progress=False).epochs[-1].watched == last_test(
+        tmp_path / "whole"
+    )
+    with pytest.raises(cnnzoo.DataError, match="got 500 images to hold out of a training set of 120"):
+        loop.train(dataclasses.replace(TINY, validation=500), SETS, tmp_path / "all", progress=False)
+
+
+def last_test(folder: Path) -> float:
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+
+
+def test_state_from_before_validation_goes_on(tmp_path: Path) -> None:
+    loop.train(dataclasses.replace(TINY, epochs=1), SETS, tmp_path, progress=False)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["identity"]["validation"]
+    state["epochs"] = [{k: v for k, v in one.items() if "validation" not in k} for one in state["epochs"]]
+    torch.save(state, tmp_path / "last.pt")
+    run = loop.train(dataclasses.replace(TINY, epochs=2), SETS, tmp_path, progress=False)
+    assert [epoch.epoch for epoch in run.epochs] == [1, 2]
+    with pytest.raises(cnnzoo.CheckpointError, match="is of another run \\(validation 0 there, 20 here\\)"):
+        loop.train(dataclasses.replace(TINY, epochs=3, validation=20), SETS, tmp_path, progress=False)
+
+
 def test_curves_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run = loop.train(dataclasses.replace(TINY, epochs=2), SETS, tmp_path, progress=False)

@@ -2,6 +2,7 @@
 
 from cnnzoo.data.captchas import Captcha, FreshCaptchas, captchas, write_captchas
 from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
+from cnnzoo.data.digits import find_digits
 from cnnzoo.data.images import ImageSet, PictureFiles, hold_out
 from cnnzoo.data.pictures import Sample, open_picture, samples
 from cnnzoo.data.preprocessing import Preprocessing
@@ -17,6 +18,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "fashion_mnist",
+    "find_digits",
     "hold_out",
     "image_folder",
     "mnist",

@@ -307,7 +307,10 @@ def _write_log(epochs: list[Epoch], path: Path) -> None:
 def _write_result(session: Session, folder: Path, command: str) -> None:
     """What is left of a run: the network with what is known of it, the evidence, and the curves."""
     recipe, epochs, classes = session.recipe, session.epochs, session.sets["test"].classes
-    length = counted(len(epochs), "epoch")
+    length, test = counted(len(epochs), "epoch"), session.sets["test"]
+    measured = ""
+    if isinstance(test, ImageSet) and test.is_part:
+        measured = f" The accuracy is that of {len(test):,} of the {test.whole:,} published test images."
     session.network.checkpoint = Checkpoint(
         tag=recipe.name,
         preprocessing=recipe.preprocessing,
@@ -315,7 +318,7 @@ def _write_result(session: Session, folder: Path, command: str) -> None:
         accuracy=round(epochs[-1].test_accuracy, 4),
         recipe=recipe.name,
         data=recipe.data["name"],
-        card=f"Trained by the recipe {recipe.name} ({length}, seed {session.seed}): {recipe.title}.",
+        card=f"Trained by the recipe {recipe.name} ({length}, seed {session.seed}): {recipe.title}.{measured}",
     )
     save_pretrained(session.network, folder)
     result(recipe, session.seed, session.sets, epochs, command, session.world).write(folder / RESULT)

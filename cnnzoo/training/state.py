@@ -1,6 +1,6 @@
 """What a training run keeps, so that it can go on after it was killed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,10 @@ class State:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             identity = BEFORE | state["identity"]
-            for epoch in state["epochs"]:
-                Epoch(**epoch)  # raises where another version of cnnzoo wrote other fields
+            names = {one.name: one.default is MISSING for one in fields(Epoch)}
+            needed = {name for name, required in names.items() if required}
+            if not all(needed <= epoch.keys() <= names.keys() for epoch in state["epochs"]):
+                raise ValueError("another version of cnnzoo wrote it")
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
             return f"train: {self.path} is not a training checkpoint ({said}); delete it to start afresh"
