@@ -41,10 +41,7 @@ def _pages() -> Iterator[tuple[str, bytes]]:
 
 def _images(data: str) -> Iterator[tuple[str, bytes]]:
     """The sample images of a data set by file name."""
-    package = files("cnnzoo")
-    folder = package.joinpath("play/captchas" if data == "captchas" else f"data/samples/{data}")
-    if data == "fashion_mnist" and not folder.is_dir():
-        folder = package.joinpath("data/samples")
+    folder = files("cnnzoo").joinpath("play/captchas" if data == "captchas" else f"data/samples/{data}")
     if folder.is_dir():
         yield from ((file.name, file.read_bytes()) for file in folder.iterdir() if file.name.endswith(IMAGES))
 

@@ -128,10 +128,11 @@ export class Inspector {
   }
   /** Every product of a window and a kernel, with both factors. */
   products({ patch, kernel }, columns, heavy) {
+    const most = Math.max(heavy, largest(patch.map((value, i) => value * kernel[i])));
     const cells = patch.map((value, i) =>
       h(
         "td",
-        { style: { "--tint": signedColor(value * kernel[i], 2 * heavy) } },
+        { style: { "--tint": signedColor(value * kernel[i], 2 * most) } },
         h("span", { class: "factors" }, number(value), h("br"), "×", number(kernel[i])),
         h("b", {}, number(value * kernel[i])),
       ),

@@ -279,7 +279,8 @@ async function show(data) {
   history.replaceState(null, "", `#${data}`);
   document.body.dataset.view = data;
   at("title").textContent = t(`title.${data}`);
-  at("lead").textContent = t(`lead.${data}`);
+  const both = data === "captchas" || manifest.networks.filter((spec) => spec.data === data).length > 1;
+  at("lead").textContent = t(both ? `lead.${data}` : "lead.one");
   const fresh = !views.has(data);
   if (fresh) {
     const networks = await Promise.all(manifest.networks.filter((spec) => spec.data === data).map(network));
