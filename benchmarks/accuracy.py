@@ -10,11 +10,8 @@ import torch
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark
-from cnnzoo.data.datasets import fashion_mnist, mnist
-from cnnzoo.data.images import ImageSet
-from cnnzoo.training.evaluation import evaluate
-from cnnzoo.training.loop import train
-from cnnzoo.training.recipe import load_recipe
+from cnnzoo.data import ImageSet, fashion_mnist, mnist
+from cnnzoo.training import evaluate, load_recipe, train
 
 SEEDS = range(10)
 ROUNDING = 0.0005

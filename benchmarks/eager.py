@@ -8,7 +8,6 @@ import cnnzoo
 from benchmarks.harness import Bench, benchmark, require_same
 from benchmarks.peers import IN_TORCHVISION, network, torchvision_network
 from benchmarks.steps import Forward, TrainingStep, labels, settle
-from cnnzoo.checkpoints.layouts import from_layout
 
 
 @benchmark(repeats=11, device=True, models=IN_TORCHVISION)
@@ -35,7 +34,7 @@ def same_networks(name: str, images: Tensor) -> dict[str, nn.Module]:
     theirs = torchvision_network(name)
     settle(theirs, images)
     ours = network(name, init=False)
-    ours.load_state_dict(from_layout(ours, theirs.state_dict(), "torchvision"))
+    ours.load_state_dict(cnnzoo.from_layout(ours, theirs.state_dict(), "torchvision"))
     return {"cnnzoo": ours, "torchvision": theirs}
 
 

@@ -19,7 +19,6 @@ from torch import nn
 import cnnzoo
 from benchmarks.harness import Bench, benchmark
 from benchmarks.peers import INSTALLED, has, network, timm_name, torchvision_network
-from cnnzoo.checkpoints.layouts import to_layout
 from cnnzoo.checkpoints.locate import check_sha256
 
 NETWORKS = {"vgg16": (1 / 50, 1 / 5), "resnet152": (1 / 5, None), "inception_v4": (1 / 5, None)}
@@ -52,12 +51,12 @@ def candidates(name: str, folder: Path) -> dict[str, Load]:
     cnnzoo.save_pretrained(model, folder / "ours")
     loads: dict[str, Load] = {"cnnzoo": partial(cnnzoo.load_pretrained, folder / "ours")}
     if "torchvision" in INSTALLED and has("torchvision", name):
-        torch.save(to_layout(model, "torchvision"), folder / "theirs.pth")
+        torch.save(cnnzoo.to_layout(model, "torchvision"), folder / "theirs.pth")
         loads["torchvision"] = partial(from_torchvision, name, folder / "theirs.pth")
     if "timm" in INSTALLED:
         import timm
 
-        tensors = {key: tensor.contiguous() for key, tensor in to_layout(model, "timm").items()}
+        tensors = {key: tensor.contiguous() for key, tensor in cnnzoo.to_layout(model, "timm").items()}
         save_file(tensors, folder / "timm.safetensors")
         path = str(folder / "timm.safetensors")
         loads["timm"] = partial(timm.create_model, timm_name(name), checkpoint_path=path)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import cnnzoo
-from cnnzoo.checkpoints.layouts import to_layout
 
 Library = Literal["torchvision", "timm"]
 
@@ -68,7 +67,7 @@ def same_network(library: Library, ours: cnnzoo.CNN) -> nn.Module:
 
     Its own are never made: torchvision draws those of a VGG for seconds.
     """
-    tensors = {name: tensor.detach().clone() for name, tensor in to_layout(ours, library).items()}
+    tensors = {name: tensor.detach().clone() for name, tensor in cnnzoo.to_layout(ours, library).items()}
     assert ours.config
     with torch.device("meta"):
         theirs = PEERS[library](ours.config.name)

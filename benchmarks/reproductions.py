@@ -9,10 +9,8 @@ from statistics import mean, stdev
 import click
 
 from benchmarks.harness import RESULTS
-from cnnzoo.support.text import counted
+from cnnzoo.training import Recipe, Result, list_recipes, load_recipe
 from cnnzoo.training.curves import draw
-from cnnzoo.training.recipe import Recipe, list_recipes, load_recipe
-from cnnzoo.training.results import RESULT, Result
 
 RUNS = RESULTS / "runs"
 PAGE = Path(__file__).parent.parent / "docs" / "reproductions.md"
@@ -37,7 +35,7 @@ def reproductions(runs: tuple[Path, ...]) -> None:
     """Keep the results of training RUNS (their folders), and write docs/reproductions.md from all that are kept."""
     RUNS.mkdir(parents=True, exist_ok=True)
     for run in runs:
-        result = Result.read(run / RESULT)
+        result = Result.read(run / "result.json")
         result.write(RUNS / f"{slug(result.command)}.json")
     groups = grouped(kept())
     PAGE.write_text(page(groups), "utf-8")
@@ -160,4 +158,5 @@ def line(result: Result) -> str:
         error = (share * (1 - share) / count) ** 0.5
         shown += f" (test on {test_images(result)}, standard error {error:.4f})"
     where = f"{result.hardware}, torch {result.versions['torch']}, {result.date}"
-    return f"- seed {result.seed}: {shown}; {counted(last.epoch, 'epoch')} in {minutes:.1f} minutes; {where}\n"
+    epochs = f"{last.epoch:,} epoch{'s' * (last.epoch > 1)}"
+    return f"- seed {result.seed}: {shown}; {epochs} in {minutes:.1f} minutes; {where}\n"

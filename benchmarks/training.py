@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Bench, benchmark
-from cnnzoo.data.images import ImageSet
+from cnnzoo.data import ImageSet
+from cnnzoo.training import Recipe, load_recipe
 from cnnzoo.training.batches import Plan
 from cnnzoo.training.display import Display
 from cnnzoo.training.loop import Session
-from cnnzoo.training.recipe import Recipe, load_recipe
 from cnnzoo.training.world import World
 
 RECIPES = ("lenet5_fashion", "lenet5_1998", "tutorial_mnist_cnn_fashion", "cifar_resnet20_short", "captcha_cnn_small")

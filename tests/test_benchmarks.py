@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -22,7 +23,7 @@ from click.testing import CliRunner, Result
 import cnnzoo
 from benchmarks.__main__ import main
 from benchmarks.environment import Environment
-from benchmarks.harness import RESULTS, Bench, Samples, Target, seconds_per_call, take_turns
+from benchmarks.harness import RESULTS, Bench, Samples, Target, require_same, seconds_per_call, take_turns
 from benchmarks.peers import same_network
 from benchmarks.report.command import PAGES, ROOT, made, write
 from benchmarks.report.machines import machines
@@ -109,7 +110,7 @@ def test_target() -> None:
     assert str(Target("speed", 2.0, at_most=1, unit=" ms")) == "MISSED  speed: 2 ms (at most 1 ms)"
 
 
-def test_help_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(name: str):
         raise ModuleNotFoundError(f"No module named {name!r}", name="torchinfo")
 
@@ -117,6 +118,60 @@ def test_help_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("--help")
     assert result.exit_code == 0
     assert 'needs torchinfo: pip install -e ".[bench]"' in result.output
+    result = run("shapes", "--no-save", "--repeats", "2")
+    assert result.exit_code == 1
+    assert result.output == 'Error: shapes needs torchinfo: pip install -e ".[bench]"\n'
+
+
+def test_candidates_that_compute_something_else_are_not_compared() -> None:
+    require_same({"a": torch.ones(3), "b": torch.ones(3) + 1e-7}, 1e-6)
+    with pytest.raises(click.ClickException, match=r"b computes something else than a: the scores differ by 1\.0e\+00"):
+        require_same({"a": torch.ones(3), "b": torch.zeros(3)}, 1e-6)
+    with pytest.raises(click.ClickException, match="the outputs differ by nan"):
+        require_same({"a": torch.ones(3), "b": torch.full((3,), torch.nan)}, 1e-6, "outputs")
+
+
+def test_the_file_of_results_keeps_its_format(tmp_path: Path) -> None:
+    """Recorded results are read by later versions, and written as earlier ones did."""
+    lines = [json.loads(line) for line in (RESULTS / "throughput-cpu.jsonl").read_text("utf-8").splitlines()]
+    again = tmp_path / "again.jsonl"
+    found = read(files())
+    Journal(again).write([*found.runs.values(), *found.matmuls, *found.measurements])
+    written = [json.loads(line) for line in again.read_text("utf-8").splitlines()]
+    assert {kind: [one for one in written if one["kind"] == kind] for kind in ("run", "limit", "case")} == {
+        kind: [one for one in lines if one["kind"] == kind] for kind in ("run", "limit", "case")
+    }
+
+
+def test_the_runner_takes_the_flags_of_a_gpu(tmp_path: Path) -> None:
+    """Half precision, TensorFloat-32, a memory format, a graph that only CUDA has, and a budget, on the CPU."""
+    out = tmp_path / "out.jsonl"
+    options = ("--models", "tutorial_lenet5_linear", "--dtype", "bf16,tf32", "--batch", "2", "--compile", "tutorial*")
+    result = run(
+        "throughput", *TINY, *options, "--algorithms", "3", "--budget", "300", "--backend", "eager", "--out", out,
+        "--execution", "eager,channels_last,cudagraphs,optimized",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = {(one.mode, one.dtype, one.execution): one.status for one in measurements(out)}
+    for setting in (("infer", "bf16"), ("train", "bf16"), ("infer", "tf32"), ("train", "tf32")):
+        assert found[*setting, "eager"] == found[*setting, "channels_last"] == "measured"
+    assert set(found.values()) == {"measured"}
+    assert ("infer", "bf16", "optimized") in found
+    assert not any(execution == "cudagraphs" for _, _, execution in found)
+
+
+def test_only_public_names_of_cnnzoo_are_used_but_for_some() -> None:
+    """`training`, `play` and `load` measure what stands behind a public name; nothing else does."""
+    inside = {
+        f"{path.stem}: {name}"
+        for path in sorted([*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.py")])
+        for name in re.findall(r"^ *(?:from|import) (cnnzoo\.[\w.]+)", path.read_text("utf-8"), re.MULTILINE)
+        if name.removeprefix("cnnzoo.") not in ("nn", "models", "initialization", "data", "training", "shapes")
+    }
+    assert {one.partition(":")[0] for one in inside} <= {
+        *("training", "load", "play", "reproductions"),  # benchmarks
+        "networks",  # pages of the site
+    }, inside
 
 
 def test_steps_take_one_batch_after_the_other() -> None:
@@ -314,6 +369,7 @@ def test_no_save_only_prints(tmp_path: Path) -> None:
         (("--models", "alexnets"), "no network matches 'alexnets'"),
         (("--execution", "eager,fast"), "unknown fast; it takes eager, channels_last"),
         (("--dtype", "fp8"), "unknown fp8; it takes fp32, tf32, bf16, fp16"),
+        (("--backend", "torch"), "'torch' is not one of 'auto', 'eager', 'cudagraphs'"),
         (("--batch", "0"), "got '0'; it takes 'auto' or a number of images"),
         (("--devices", "2"), "--devices 2 takes as many processes, and torchrun started none"),
     ],

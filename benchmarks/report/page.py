@@ -10,7 +10,6 @@ from benchmarks.report import plots, tables
 from benchmarks.report.machines import Machine
 from benchmarks.report.plots import Plot
 from benchmarks.report.tables import MODES, Published, Remark
-from cnnzoo.checkpoints.table import list_checkpoints
 
 STATED = tomllib.loads(Path(__file__).with_name("remarks.toml").read_text("utf-8"))
 REMARKS = [Remark(**row) for row in STATED["remarks"]]
@@ -88,7 +87,7 @@ def stated() -> dict[str, float]:
     """The accuracy on ImageNet of the default weights, as their publisher states it, of the images measured here."""
     found = {}
     for name in cnnzoo.list_models(pretrained=True):
-        first = list_checkpoints(name)[0]
+        first = cnnzoo.list_checkpoints(name)[0]
         same = first.preprocessing.size == cnnzoo.spec(name).input_shape[-1]
         if first.class_set == "imagenet1k" and first.accuracy and same:
             found[name] = first.accuracy

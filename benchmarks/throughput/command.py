@@ -4,8 +4,9 @@ import secrets
 from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -20,6 +21,7 @@ from benchmarks.throughput.results import Journal, Run, keys
 from benchmarks.throughput.runner import Effort, Runner
 from benchmarks.throughput.stopping import Stopped, stoppable
 
+BACKENDS = click.Choice(get_args(signature(cnnzoo.optimize).parameters["backend"].annotation))
 MIN_TIME = {"cpu": 0.05, "cuda": 0.03}
 
 
@@ -54,7 +56,7 @@ def size(context: click.Context, parameter: click.Parameter, text: str) -> int |
 @listed("--against", "against", PEERS, help="By default torchvision,timm, as far as they are installed.")
 @listed("--execution", "executions", EXECUTIONS, help=f"Of {', '.join(EXECUTIONS)}; by default by device and mode.")
 @click.option("--compile", "slow", metavar="PATTERNS", help="Networks to compile and optimise, such as 'vgg*'.")
-@click.option("--backend", default="auto", show_default=True, help="The backend of cnnzoo.optimize.")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="The backend of cnnzoo.optimize.")
 @click.option("--algorithms", default=10, show_default=True, help="How many cuDNN tries for each convolution.")
 @rounds(default=5)
 @click.option("--min-time", type=float, help="Seconds that one sample takes at least; by default 0.05, on CUDA 0.03.")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 import cnnzoo
-from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.data import Preprocessing
 
 
 @click.command()

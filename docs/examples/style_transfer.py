@@ -14,8 +14,9 @@ from torchvision.transforms.v2.functional import normalize, pil_to_tensor, resiz
 from torchvision.utils import save_image
 
 import cnnzoo
-from cnnzoo.data.preprocessing import MEAN, STD
+from cnnzoo.data import Preprocessing
 
+IMAGENET = Preprocessing()
 CONTENT = "conv4_2"
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
@@ -39,7 +40,7 @@ def style_transfer(
     part = cnnzoo.extract(cnnzoo.freeze(model.to(device)), CONTENT, *STYLE)
 
     def layers(picture: Tensor) -> dict[str, Tensor]:
-        return part(normalize(picture, list(MEAN), list(STD)))
+        return part(normalize(picture, list(IMAGENET.mean), list(IMAGENET.std)))
 
     start = opened(content, size).to(device)
     maps = layers(start)[CONTENT]
