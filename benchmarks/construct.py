@@ -9,14 +9,14 @@ from torch import nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark
-from benchmarks.peers import IN_TORCHVISION, INSTALLED, PEERS, has
+from benchmarks.peers import INSTALLED, PEERS, has, in_torchvision
 
 OUTLINE = "cnnzoo, meta"
 # Most of their time goes into filling a hundred million numbers, so an outline should cost next to nothing.
 HEAVY = ("alexnet", "vgg")
 
 
-@benchmark(repeats=5, min_time=0.1, device=True, models=IN_TORCHVISION)
+@benchmark(repeats=5, min_time=0.1, device=True, models=in_torchvision())
 def construct(bench: Bench, names: list[str]) -> None:
     """Constructing and initialising networks."""
     for name in names:

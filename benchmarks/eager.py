@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 import cnnzoo
 from benchmarks.harness import Bench, benchmark, require_same
-from benchmarks.peers import IN_TORCHVISION, network, torchvision_network
+from benchmarks.peers import in_torchvision, network, torchvision_network
 from benchmarks.steps import Forward, TrainingStep, labels, settle
 
 
-@benchmark(repeats=11, device=True, models=IN_TORCHVISION)
+@benchmark(repeats=11, device=True, models=in_torchvision())
 @click.option("--batch", type=click.IntRange(min=1, max=1000), default=2, show_default=True, help="Images at a time.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 def eager(bench: Bench, names: list[str], batch: int, dtype: str) -> None:

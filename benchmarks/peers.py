@@ -58,8 +58,9 @@ def has(library: Library, name: str) -> bool:
     return timm.is_model(timm_name(name))
 
 
-IN_TORCHVISION = tuple(name for name in cnnzoo.list_models() if "torchvision" in INSTALLED and has("torchvision", name))
-"""The networks that both have."""
+def in_torchvision() -> list[str]:
+    """The networks that torchvision, which has to be installed, has too."""
+    return [name for name in cnnzoo.list_models() if has("torchvision", name)]
 
 
 def same_network(library: Library, ours: cnnzoo.CNN) -> nn.Module:
