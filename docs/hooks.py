@@ -13,7 +13,7 @@ import cnnzoo
 from pages.fragments import TABLE_OF, decisions, drawn
 from pages.networks import blocks_page, networks_page, registered_page
 from pages.reference import classes_page, layers_page, recipes_page
-from pages.registry import families, page_of
+from pages.registry import Kind, families, page_of
 
 log = logging.getLogger("mkdocs.hooks.cnnzoo")
 
@@ -24,7 +24,8 @@ documented: set[str] = set()
 def on_config(config):
     """Put the networks and blocks into the navigation, by family."""
     for entry in config.nav or ():
-        for title, kind in (("Networks", "model"), ("Blocks", "block")):
+        sections: dict[str, Kind] = {"Networks": "model", "Blocks": "block"}
+        for title, kind in sections.items():
             if isinstance(entry, dict) and title in entry:
                 entry[title] = entry[title][:1] + [
                     {family: [{name: page_of(name)} for name in names]} for family, names in families(kind).items()

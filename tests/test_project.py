@@ -122,6 +122,7 @@ def test_a_network_weights_and_a_recipe_are_added_as_contributing_says(tmp_path:
         "cnnzoo/papers/doenet.toml",
         "cnnzoo/models/doenet.py",
         "cnnzoo/models/__init__.py",
+        "cnnzoo/_public.py",
         "tests/facts/doenet.txt",
         "tests/facts/totals.txt",
         "cnnzoo/checkpoints/table.toml",

@@ -123,7 +123,7 @@ def smallest(model: cnnzoo.CNN) -> str:
         size = cnnzoo.min_input_size(model)
     except cnnzoo.ShapeError:
         return "not square"
-    return sized((size, size))
+    return sized(size if isinstance(size, tuple) else (size, size))
 
 
 def scheme_of(model: cnnzoo.CNN) -> str:

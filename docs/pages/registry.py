@@ -31,7 +31,7 @@ def page_of(name: str) -> str:
     return f"{FOLDERS[cnnzoo.spec(name).kind]}/{name}.md"
 
 
-def build(spec: cnnzoo.ModelSpec, *, classic: bool = False):
+def build(spec: cnnzoo.ModelSpec, *, classic: bool = False) -> Any:
     """A network or block on the meta device: nothing is allocated."""
     options: dict[str, Any] = {"classic": True} if classic else {}
     return cnnzoo.create(spec.name, device="meta", **options)
