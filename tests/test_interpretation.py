@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from cnnzoo.interpretation import (
 )
 
 
-def network(name: str, **options) -> nn.Module:
+def network(name: str, **options) -> Any:
     """In double precision, in which finite differences mean something."""
     return cnnzoo.create(cnnzoo.spec(name).name, dtype=torch.float64, seed=0, **options).eval()
 
