@@ -48,6 +48,7 @@ def see(
     """  # noqa: D301  click reads the escape
     from cnnzoo import interpretation
     from cnnzoo.data.pictures import open_picture
+    from cnnzoo.registry import ModelName
     from cnnzoo.zoo import load_pretrained
 
     if what != "filters" and image is None:
@@ -56,7 +57,7 @@ def see(
         raise OptionError("see maps: name layers by --layer, such as --layer 'conv*'; cnnzoo shapes lists them")
     picture = open_picture(image) if image is not None else None
     options: dict[str, Any] = {"classic": True} if classic else {}
-    model: Any = load_pretrained(name, checkpoint=checkpoint, hub=hub, **options)
+    model: Any = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options)
     layer = layers[0] if layers else None
     if picture is None or what == "filters":
         plot = interpretation.plot_filters(model, layer)
