@@ -439,7 +439,7 @@ def boot(tmp_path: Path) -> Path:
         ("maps", "IMAGE", "--layer", "c1", "--layer", "s2"),
         ("patches", "IMAGE"),
         ("grad-cam", "IMAGE"),
-        ("grad-cam", "IMAGE", "--target", "Sneaker", "--layer", "s4"),
+        ("grad-cam", "IMAGE", "--checkpoint", "fashion_mnist", "--target", "Sneaker", "--layer", "s4"),
         ("saliency", "IMAGE", "--target", "3"),
         ("occlusion", "IMAGE"),
     ],

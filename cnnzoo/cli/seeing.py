@@ -85,13 +85,16 @@ def _prepared(model: Any, picture: Any, invert: bool) -> Any:
 
 
 def _class(model: Any, target: str | None) -> int | None:
-    if target is None or target.isdigit():
-        return None if target is None else int(target)
+    """The class by its name, or by its number where none is called so."""
+    if target is None:
+        return None
     classes = list(model.checkpoint.classes)
     names = {one.lower(): index for index, one in enumerate(classes)}
-    if target.lower() not in names:
+    if target.lower() in names:
+        return names[target.lower()]
+    if not target.isdigit():
         raise unknown("see", "class", target, classes)
-    return names[target.lower()]
+    return int(target)
 
 
 def _heat(what: str, model: Any, images: Any, target: int | None, layer: str | None) -> Any:
