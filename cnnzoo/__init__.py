@@ -28,7 +28,7 @@ else:  # the names are imported on first use: `cnnzoo --help` need not wait for 
         return value
 
 
-_ROOMS = {"data", "initialization", "models", "nn", "shapes", "training"}
+_ROOMS = {"data", "initialization", "interpretation", "models", "nn", "shapes", "training"}
 """The modules whose names are public, too."""
 
 

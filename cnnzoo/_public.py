@@ -2,6 +2,7 @@
 
 from cnnzoo import data as data
 from cnnzoo import initialization as initialization
+from cnnzoo import interpretation as interpretation
 from cnnzoo import models as models
 from cnnzoo import nn as nn
 from cnnzoo import shapes as shapes

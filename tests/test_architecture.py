@@ -30,7 +30,7 @@ LAYERS = [
     ["checkpoints"],
     ["deploy"],
     ["verification", "zoo"],
-    ["training", "classification", "extraction.tables", "drawing"],
+    ["training", "classification", "extraction.tables", "drawing", "interpretation"],
     ["play", "_stubs"],
     ["_public", "cli", "__main__"],
 ]

@@ -13,6 +13,7 @@ ROOMS = (
     "cnnzoo",
     "cnnzoo.data",
     "cnnzoo.initialization",
+    "cnnzoo.interpretation",
     "cnnzoo.models",
     "cnnzoo.nn",
     "cnnzoo.shapes",
@@ -29,7 +30,7 @@ def test_documented_names_are_public(page: str, path: str) -> None:
     assert path in ROOMS or (room in ROOMS and name in dir(import_module(room))), f"{page} documents {path}"
 
 
-@pytest.mark.parametrize("room", ["cnnzoo.data", "cnnzoo.nn", "cnnzoo.training"])
+@pytest.mark.parametrize("room", ["cnnzoo.data", "cnnzoo.interpretation", "cnnzoo.nn", "cnnzoo.training"])
 def test_rooms_list_what_they_have(room: str) -> None:
     module = import_module(room)
     own = {name for name in module.__all__ if not hasattr(module, name)}
@@ -39,7 +40,7 @@ def test_rooms_list_what_they_have(room: str) -> None:
 def test_names_at_the_top_are_documented() -> None:
     generated = {*cnnzoo.list_models()} | {name for name in dir(cnnzoo) if name in dir(cnnzoo.models)}
     documented = {path.rpartition(".")[2] for _, path in DOCUMENTED}
-    pages = {"data", "initialization", "models", "nn", "shapes", "training", "__version__"}
+    pages = {"data", "initialization", "interpretation", "models", "nn", "shapes", "training", "__version__"}
     assert {*dir(cnnzoo)} - generated - documented - pages == set()
 
 

@@ -11,6 +11,7 @@ from cnnzoo.cli.inference import demo, features, predict
 from cnnzoo.cli.messages import one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
 from cnnzoo.cli.play import play
+from cnnzoo.cli.seeing import see
 from cnnzoo.cli.training import captchas, eval_, recipes, train
 from cnnzoo.errors import CnnzooError
 
@@ -43,6 +44,7 @@ for command in (
     shapes,
     verify,
     draw,
+    see,
     predict,
     features,
     demo,
