@@ -115,6 +115,24 @@ def test_verify_fails_on_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search(r"\d+ agree, \d+ DIFFER", result.output)
 
 
+def test_verify_against_somebody_elses_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "my_network.py"
+    file.write_text(
+        "from torchvision.models import alexnet\nfrom torch import nn\n"
+        "def tower():\n    model = alexnet()\n    model.features[2] = nn.AvgPool2d(3, 2)\n    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run("verify", "alexnet", "--against", "my_network.tower", "--differences", "--json")
+    assert result.exit_code == 1
+    ((row,), ok) = (json.loads(result.output)[0][key] for key in ("rows", "ok"))
+    assert not ok
+    assert (row["layer"], row["paper"], row["model"]) == ("pool1 (features.2)", "max 3x3/2", "average 3x3/2")
+    assert "36 agree" in fine("verify", "--against", "torchvision.models.alexnet")  # its name is the paper's
+    wrong = run("verify", "alexnet", "--against", "no_such.network")
+    assert wrong.exit_code != 0
+    assert "--against no_such.network: cannot import it" in wrong.output
+
+
 def test_predict(boot: Path) -> None:
     assert "Ankle boot" in fine("predict", boot, "--model", "lenet5", "--checkpoint", "fashion_mnist")
     (result,) = json.loads(fine("predict", boot, "--model", "lenet5.classic_fashion_mnist", "--top", "2", "--json"))

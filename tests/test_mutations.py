@@ -79,8 +79,7 @@ def test_a_change_of_any_kind_is_seen_and_named(network: Variant, record_propert
     assert len(alive) <= (1 - CAUGHT) * sum(counts.values()), alive
 
 
+@pytest.mark.thorough
 def test_the_copy_that_is_changed_agrees_before(variant: Variant) -> None:
-    if variant.cost > 2e9 and variant not in smallest():
-        pytest.skip("one network of a family is enough")
     unchanged = Mutation("none", (), lambda model: None)
     assert cnnzoo.verify(mutant(built(variant), unchanged)).differences == ()
