@@ -15,6 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnzoo
+import cnnzoo.construction
+import cnnzoo.verification.initial
+from cnnzoo.initialization import lecun1998
 from cnnzoo.verification import QUANTITIES, Row, Verification, agrees, printed_networks
 from cnnzoo.verification.computed import blank, computed
 from cnnzoo.verification.initial import starts
@@ -422,6 +425,28 @@ def test_another_initialization_is_a_difference() -> None:
     network = cnnzoo.vgg16()
     cnnzoo.initialize(network, "zeros")  # what it holds is not what it starts with
     assert cnnzoo.verify(network).ok
+
+
+@pytest.mark.parametrize("layer", ["c1", "s2", "c3", "f6"])
+@pytest.mark.parametrize("factor", [2.0, 0.9])
+def test_a_scale_that_is_multiplied_afterwards(layer: str, factor: float) -> None:
+    def scheme(layers, generator=None) -> None:
+        lecun1998(layers, generator)
+        next(one for one in layers if one is chosen[0]).weight.mul_(factor)
+
+    network = cnnzoo.construction.outline(lambda: cnnzoo.spec("lenet5").constructor(classic=True))
+    network.init = scheme
+    chosen: list[nn.Module] = []
+    original = cnnzoo.verification.initial.initialize
+
+    def remembered(model: nn.Module) -> nn.Module:
+        chosen.append(model.get_submodule(layer))
+        return original(model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cnnzoo.verification.initial, "initialize", remembered)
+        rows = cnnzoo.verify(network).differences
+    assert [(row.layer, row.quantity) for row in rows] == [(layer, "initialization")]
 
 
 # Somebody else's network

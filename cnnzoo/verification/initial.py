@@ -117,7 +117,7 @@ class _Fills(TorchFunctionMode):
         steps = self.steps.setdefault(origin, [])
         if name in FRESH and id(target) == origin:
             steps.clear()
-        if not steps or steps[-1][0] != name:  # the shares of a tensor are filled alike
+        if not steps or not _alike(steps[-1], (name, values)):  # the shares of a tensor are filled alike
             steps.append((name, values))
 
     def distributions(self) -> dict[str, Distribution]:
@@ -147,13 +147,13 @@ def _named(steps: Sequence[tuple[str, Any]]) -> Distribution:
     if first in ("fill_", "zero_") and not rest:
         value = float(values[0]) if values else 0.0
         return Distribution("constant", (value, value))
-    if first == "normal_" and names[1:] in ([], ["mul_"]):
+    if first == "normal_" and set(names[1:]) <= {"mul_"}:
         mean, std = (*map(float, values), *(0.0, 1.0)[len(values) :])
-        low, high = _range(rest[0][1][0]) if rest else (1.0, 1.0)
+        low, high = _product(rest)
         return Distribution("normal", (std * low, std * high), mean)
-    if first == "uniform_" and names[1:] in ([], ["mul_"]):
+    if first == "uniform_" and set(names[1:]) <= {"mul_"}:
         low, high = map(float, values)
-        small, large = _range(rest[0][1][0]) if rest else (1.0, 1.0)
+        small, large = _product(rest)
         return Distribution("uniform", ((high - low) / 2 * small, (high - low) / 2 * large), (high + low) / 2)
     if names == ["uniform_", "erfinv_", "mul_", "clamp_"]:
         std = float(rest[1][1][0]) / math.sqrt(2)
@@ -166,8 +166,22 @@ def _named(steps: Sequence[tuple[str, Any]]) -> Distribution:
     return Distribution(" ".join(f"{name}{values}" for name, values in steps)[:120], (0.0, 0.0))
 
 
+def _alike(one: tuple[str, tuple[Any, ...]], other: tuple[str, tuple[Any, ...]]) -> bool:
+    """Whether two steps are one, done to two shares of a tensor; shares are only filled."""
+    return one[0] == other[0] and one[0] in FRESH and one[1] == other[1]
+
+
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _product(steps: Sequence[tuple[str, Any]]) -> tuple[float, float]:
+    """The smallest and the largest of the factors that numbers are multiplied by, one after the other."""
+    low = high = 1.0
+    for _, (factor, *_rest) in steps:
+        least, most = _range(factor)
+        low, high = low * least, high * most
+    return low, high
 
 
 def _range(value: Any) -> tuple[float, float]:
