@@ -70,7 +70,7 @@ def classify(
         OptionError: there are more or fewer names of classes than scores.
         DataError: no digit was found.
 
-    Example:
+    Examples:
         >>> model = load_pretrained("lenet5")
         >>> classify(model, [Image.open("digit.jpg")])[0][0].label
         '7'

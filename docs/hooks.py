@@ -6,6 +6,7 @@ down a second time, so a network that is added has its page at the next build. d
 
 import logging
 import re
+from types import ModuleType
 
 from mkdocs.structure.files import File
 
@@ -64,7 +65,8 @@ def on_page_markdown(markdown, page, config, files):
 
 def on_post_build(config):
     """Every public name has its place in the reference."""
-    public = {name for name in dir(cnnzoo) if not name.startswith("_")} | set(cnnzoo.nn.__all__)
+    names = {name for name in dir(cnnzoo) if not isinstance(getattr(cnnzoo, name), ModuleType)}
+    public = {name for name in names if not name.startswith("_")} | set(cnnzoo.nn.__all__)
     missing = sorted(public - documented)
     if missing:
         log.warning("public names without documentation: %s", ", ".join(missing))

@@ -84,7 +84,7 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     Raises:
         DataError: nothing in the image stands out from its ground.
 
-    Example:
+    Examples:
         >>> classify(load_pretrained("lenet5"), find_digits(Image.open("digits.jpg")))
     """
     from PIL import Image as images

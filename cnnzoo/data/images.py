@@ -65,7 +65,7 @@ def hold_out(
     Raises:
         DataError: nothing would be left to train on.
 
-    Example:
+    Examples:
         >>> training, held_out = hold_out(cifar10("data")["train"], 5000, seed=0)
     """
     if not 0 < count < len(images):

@@ -79,7 +79,7 @@ def samples(data: str = "mnist") -> list[Sample]:
     Raises:
         UnknownNameError: there are no images of that data set.
 
-    Example:
+    Examples:
         >>> samples()[7].label
         '7'
     """

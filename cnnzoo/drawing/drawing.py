@@ -66,7 +66,7 @@ class Drawing:
         Raises:
             OptionError: the path has another ending, cannot be written, or the converter is not installed.
 
-        Example:
+        Examples:
             >>> cnnzoo.draw("alexnet").save("alexnet.svg")  # doctest: +SKIP
         """
         path = Path(path)
@@ -128,7 +128,7 @@ def draw(
             on the values of a tensor.
         ShapeError: a layer cannot take what reaches it.
 
-    Example:
+    Examples:
         >>> cnnzoo.draw("resnet50", style="graph", depth=1).title
         'resnet50'
     """

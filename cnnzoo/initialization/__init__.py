@@ -11,23 +11,45 @@ import torch
 from torch import Generator, nn
 
 from cnnzoo.errors import unknown
-from cnnzoo.initialization.fans import fans as fans
-from cnnzoo.initialization.schemes import SCHEMES as SCHEMES
-from cnnzoo.initialization.schemes import Layers as Layers
-from cnnzoo.initialization.schemes import Scheme as Scheme
-from cnnzoo.initialization.schemes import constant as constant
-from cnnzoo.initialization.schemes import glorot2010 as glorot2010
-from cnnzoo.initialization.schemes import he2015 as he2015
-from cnnzoo.initialization.schemes import krizhevsky2012 as krizhevsky2012
-from cnnzoo.initialization.schemes import lecun1998 as lecun1998
-from cnnzoo.initialization.schemes import normal as normal
-from cnnzoo.initialization.schemes import orthogonal as orthogonal
-from cnnzoo.initialization.schemes import simonyan2014 as simonyan2014
-from cnnzoo.initialization.schemes import sparse as sparse
-from cnnzoo.initialization.schemes import torch_default as torch_default
-from cnnzoo.initialization.schemes import truncated_normal as truncated_normal
-from cnnzoo.initialization.schemes import zeros as zeros
+from cnnzoo.initialization.fans import fans
+from cnnzoo.initialization.schemes import (
+    SCHEMES,
+    Layers,
+    Scheme,
+    constant,
+    glorot2010,
+    he2015,
+    krizhevsky2012,
+    lecun1998,
+    normal,
+    orthogonal,
+    simonyan2014,
+    sparse,
+    torch_default,
+    truncated_normal,
+    zeros,
+)
 from cnnzoo.nn import ConnectionTableConv2d, Subsample
+
+__all__ = [
+    "SCHEMES",
+    "Layers",
+    "Scheme",
+    "constant",
+    "fans",
+    "glorot2010",
+    "he2015",
+    "initialize",
+    "krizhevsky2012",
+    "lecun1998",
+    "normal",
+    "orthogonal",
+    "simonyan2014",
+    "sparse",
+    "torch_default",
+    "truncated_normal",
+    "zeros",
+]
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, ConnectionTableConv2d, Subsample)
 NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -43,7 +43,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: Target = None, *, layer: 
     Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
     (ICCV 2017), equations 1 and 2.
 
-    Example:
+    Examples:
         >>> import cnnzoo, torch
         >>> model = cnnzoo.create("lenet5", seed=0)
         >>> cnnzoo.interpretation.grad_cam(model, torch.rand(2, 1, 28, 28), target=3).shape
@@ -74,7 +74,7 @@ def class_activation_map(model: nn.Module, images: Tensor, target: Target = None
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), equation 2.
 
-    Example:
+    Examples:
         >>> import cnnzoo, torch
         >>> model = cnnzoo.create("cifar_resnet20", seed=0)
         >>> cnnzoo.interpretation.class_activation_map(model, torch.rand(1, 3, 32, 32)).shape
@@ -133,7 +133,7 @@ def saliency(model: nn.Module, images: Tensor, target: Target = None, *, guided:
     Source: Simonyan et al., "Deep Inside Convolutional Networks" (2013), section 3; Springenberg et al., "Striving for
     Simplicity: The All Convolutional Net" (2015), section 3.4.
 
-    Example:
+    Examples:
         >>> import cnnzoo, torch
         >>> model = cnnzoo.create("resnet18", seed=0)
         >>> cnnzoo.interpretation.saliency(model, torch.rand(1, 3, 64, 64), guided=True).shape
@@ -182,7 +182,7 @@ def occlusion(
 
     Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), section 4.2.
 
-    Example:
+    Examples:
         >>> import cnnzoo, torch
         >>> model = cnnzoo.create("lenet5", seed=0)
         >>> cnnzoo.interpretation.occlusion(model, torch.rand(1, 1, 28, 28), window=7).shape

@@ -30,7 +30,7 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
         UnknownNameError: there is no such layer.
         OptionError: the layer is no convolution, or the network has none.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.interpretation.filters(cnnzoo.create("alexnet", seed=0)).shape
         torch.Size([64, 3, 11, 11])
@@ -65,7 +65,7 @@ def maps(model: nn.Module, images: Tensor, *layers: str) -> dict[str, Tensor]:
         OptionError: no layer is named.
         ShapeError: the images do not fit the network.
 
-    Example:
+    Examples:
         >>> import cnnzoo, torch
         >>> model = cnnzoo.create("lenet5", seed=0)
         >>> cnnzoo.interpretation.maps(model, torch.rand(1, 1, 28, 28), "c3", "f6")["c3"].shape
@@ -116,7 +116,7 @@ def patch(
         UnknownNameError: no layer of that name runs.
         OptionError: the layer has no such unit.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.interpretation.patch(cnnzoo.create("lenet5", classic=True), "c3", (0, 9))
         Patch(top=0, left=18, bottom=14, right=32)

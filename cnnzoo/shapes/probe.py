@@ -53,7 +53,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     Raises:
         OptionError: no function is given, or something that cannot be called.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import cnnzoo
         >>> @cnnzoo.shapes.rule(torch.cumsum, torch.Tensor.cumsum)

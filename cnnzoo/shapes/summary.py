@@ -101,7 +101,7 @@ def summary(
         OptionError: no input shape was given, and the network does not say one; or its forward asks for values.
         UnknownNameError: no network is registered under that name.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.summary("resnet18").total
         '11,689,512 parameters, 1,814,073,344 multiply-adds'

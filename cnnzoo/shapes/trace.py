@@ -97,7 +97,7 @@ def infer_shapes(
         OptionError: no input shape was given, and the network does not say one; or its forward asks for values.
         UnknownNameError: no network is registered under that name.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> first, *_ = cnnzoo.infer_shapes("lenet5", classic=True)
         >>> first.name, first.output_shape, first.params, first.macs
@@ -143,7 +143,7 @@ def receptive_field(
         UnknownNameError: no layer of that name runs, or no network is registered under that name.
         OptionError: no input shape was given, and the network does not say one.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.receptive_field("vgg16").size
         (212, 212)
@@ -176,7 +176,7 @@ def min_input_size(model: nn.Module | str, *, in_channels: int | None = None, **
         OptionError: nothing says how many channels an image has.
         UnknownNameError: no network is registered under that name.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.min_input_size("inception_v3")
         75

@@ -51,7 +51,7 @@ def verify(
         UnknownNameError: there is no such network, or its paper prints nothing about this variant.
         OptionError: the network has no classic variant, or does not say which paper it is from.
 
-    Example:
+    Examples:
         >>> import cnnzoo
         >>> cnnzoo.verify("alexnet", classic=True).ok
         True
