@@ -83,17 +83,19 @@ def first_tensor(value):
 
 def recorded(model, *pictures):
     """What `infer_shapes` should say, from hooks on a model that runs: on leaves, and what has parameters itself."""
-    seen, counted = [], set()
+    seen, ran = [], set()
     names = {module: name for name, module in model.named_modules()}
 
     def leave(module, args, output):
-        if module not in names:
-            return
-        own = module.modules() if isinstance(module, nn.MultiheadAttention) else [module]
-        params = 0 if module in counted else sum(p.numel() for m in own for p in m.parameters(recurse=False))
-        counted.add(module)
-        shapes = tuple(first_tensor(args).shape[1:]), tuple(first_tensor(output).shape[1:])
-        seen.append((names[module], type(module).__name__, *shapes, params))
+        if module in names:
+            shapes = tuple(first_tensor(args).shape[1:]), tuple(first_tensor(output).shape[1:])
+            seen.append((module, *shapes, module not in ran))
+            ran.add(module)
+
+    def own(module):
+        """Numbers in the parameters of a module, and of those in it that it uses without running them."""
+        inside = sum(own(child) for child in module.children() if child not in ran)
+        return inside + sum(p.numel() for p in module.parameters(recurse=False))
 
     hooks = [module.register_forward_hook(leave) for module in names if not module._modules or module._parameters]
     try:
@@ -102,7 +104,9 @@ def recorded(model, *pictures):
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return [
+        (names[module], type(module).__name__, *shapes, own(module) if first else 0) for module, *shapes, first in seen
+    ]
 
 
 def inferred(model, *shapes):

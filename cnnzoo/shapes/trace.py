@@ -3,7 +3,7 @@
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
 from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
+from cnnzoo.shapes.torch_private import compiled
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -456,7 +457,7 @@ def execute(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe
     """Let the model's own forward run on probes."""
     run.device = next((p.device for p in model.parameters()), torch.device("cpu"))
     args, kwargs = inputs.probes(model, run, probe)
-    with _unchanged(model), torch.no_grad(), Watch(run):
+    with _unchanged(model), _uncompiled(model), torch.no_grad(), Watch(run):
         try:
             model(*args, **kwargs)
         except AssertionError as error:  # a network that checks its own input
@@ -512,6 +513,13 @@ def _user(name: str, module: nn.Module, names: dict[str, nn.Module], ran: dict[n
             uses = isinstance(around, nn.MultiheadAttention) or isinstance(module, (nn.ParameterList, nn.ParameterDict))
             return around if uses or ran[around].own_macs else None
     return None
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Modules that were compiled run as they were written."""
+    if any(compiled(module) for module in model.modules()):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
 
 
 @contextmanager
