@@ -192,7 +192,12 @@ class ShapeProbe(Tensor):
             first = next(probes((args[1:], kwargs)), None)
             if first is not None:
                 args = (first.blank(args[0]), *args[1:])
-        return answer(*args, **kwargs) if kwargs else answer(*args)
+        try:
+            return answer(*args, **kwargs) if kwargs else answer(*args)
+        except TypeError:  # arguments that the rule does not know, and torch may
+            if answer.__module__ != "cnnzoo.shapes.rules":
+                raise
+            return _native(func, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):

@@ -1098,8 +1098,9 @@ def chunk(x, chunks, dim=0):
 
 
 @rule(*named("tensor_split hsplit vsplit"))
-def tensor_split(x, indices_or_sections, dim=0):
+def tensor_split(x, indices_or_sections=None, dim=0, *, indices=None, sections=None):
     n = x.shape[dim]
+    indices_or_sections = next(v for v in (indices_or_sections, indices, sections) if v is not None)
     if isinstance(indices_or_sections, int):
         short, more = divmod(n, indices_or_sections)
         return split(x, [short + 1] * more + [short] * (indices_or_sections - more), dim)
