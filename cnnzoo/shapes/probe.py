@@ -235,16 +235,21 @@ def image_axes(shape: Sequence[int]) -> range:
     return range(min(2, last), last + 1)
 
 
-def probes(value: Any) -> Iterator[ShapeProbe]:
-    """The probes in an argument or result."""
-    if isinstance(value, ShapeProbe):
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in an argument or result, probes among them."""
+    if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for one in value:
-            yield from probes(one)
+            yield from tensors(one)
     elif isinstance(value, dict):
         for one in value.values():
-            yield from probes(one)
+            yield from tensors(one)
+
+
+def probes(value: Any) -> Iterator[ShapeProbe]:
+    """The probes in an argument or result."""
+    return (one for one in tensors(value) if isinstance(one, ShapeProbe))
 
 
 class Watch(TorchFunctionMode):

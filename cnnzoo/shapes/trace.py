@@ -15,7 +15,7 @@ import cnnzoo.shapes.rules  # noqa: F401  fills RULES
 from cnnzoo.errors import OptionError, ShapeError, unknown
 from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
-from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown
+from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
 from cnnzoo.shapes.torch_private import compiled
 
@@ -418,7 +418,7 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
             return
         _, macs, products, inner_macs, inner_products = run.stack.pop()
         run.passed += 1
-        first = next(probes((args, kwargs)), None)
+        first = next(tensors((args, kwargs)), None)
         after = next(probes(output if isinstance(output, (Tensor, tuple, list, dict)) else vars(output)), None)
         own: Any = getattr(type(module), "macs", None)
         if own is not None and after is not None:
