@@ -309,7 +309,7 @@ def resampling_chains(draw):
     layers = []
     for _ in range(draw(st.integers(1, 4))):
         kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-        kind = draw(st.sampled_from(["conv", "transposed", "nearest", "bilinear", "aligned", "shuffle", "roll", "lp"]))
+        kind = draw(st.sampled_from(["conv", "transposed", "nearest", "bilinear", "aligned", "shuffle", "flip", "lp"]))
         if kind == "conv":
             layers.append(conv(1, 1, kernel, stride, draw(st.integers(0, kernel // 2))))
         elif kind == "transposed":
@@ -319,8 +319,8 @@ def resampling_chains(draw):
             layers.extend(
                 [conv(1, stride**2, kernel), nn.PixelShuffle(stride), nn.PixelUnshuffle(stride), conv(stride**2, 1, 1)]
             )
-        elif kind == "roll":
-            layers.append(Calls(lambda x, stride=stride: x.roll(stride, 2)))
+        elif kind == "flip":
+            layers.append(Calls(lambda x: x.flip(2)))
         elif kind == "lp":
             layers.append(nn.LPPool2d(2, kernel, stride))
         else:
@@ -391,7 +391,7 @@ def windows_and_back(x):
         (Calls(lambda x: torch.cat([x[:, :, :, :8], x[:, :, :, 8:]], 3)), 1),
         (
             nn.Sequential(
-                nn.MaxPool2d(2), Calls(lambda x: nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+                nn.AvgPool2d(2), Calls(lambda x: nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
             ),
             2,
         ),
@@ -402,6 +402,11 @@ def test_the_window_does_not_grow_with_the_picture(model, size, picture):
     field = receptive_field(model, input_shape=(1, picture, picture))
     assert (field.size, field.whole, field.exact) == ((size, size), False, True)
     assert_as_by_gradients(model, picture)
+
+
+def test_rolling_moves_the_window_as_on_a_ring():
+    model = nn.Sequential(conv(1, 1, 7, padding=3), Calls(lambda x: x.roll(5, 2)), conv(1, 1, 3))
+    assert receptive_field(model, input_shape=(1, 32, 32)) == ReceptiveField((9, 9), (1, 1), (-8, -3))
 
 
 def test_stride_of_a_map_that_was_doubled():

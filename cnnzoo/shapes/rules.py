@@ -1056,12 +1056,7 @@ def flip(x, *dims):
 
 def picked(x: Probe, dim: int, units: Sequence[int]) -> Probe:
     """Some units along an axis."""
-    shape = _with(x.shape, dim, len(units))
-    if isinstance(units, range) and len(units) > 0:
-        start, step = units.start, units.step
-        taps = lambda unit: (start + unit * step,)  # noqa: E731
-        return x.like(shape, fields.regridded(x.field, dim % x.ndim, taps, 1, step, shape))
-    return x.like(shape, fields.picked(x.field, dim % x.ndim, units, x.shape))
+    return x.like(_with(x.shape, dim, len(units)), fields.picked(x.field, dim % x.ndim, units, x.shape))
 
 
 @rule(*named("narrow"))
