@@ -4,7 +4,7 @@ from typing import Any, Literal, overload
 
 from cnnzoo.errors import OptionError, ShapeError
 
-Size = int | tuple[int, ...]
+Size = int | tuple[int, ...] | list[int]
 Padding = Size | Literal["same", "valid"]
 
 

@@ -25,4 +25,4 @@ def without_torch_function() -> AbstractContextManager[Any]:
 
 def compiled(module: nn.Module) -> bool:
     """Whether a module was compiled, in place or as a copy."""
-    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

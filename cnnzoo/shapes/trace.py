@@ -444,7 +444,7 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
         for module in names:
             hooks.append(module.register_forward_pre_hook(enter, prepend=True))
             hooks.append(module.register_forward_hook(leave, with_kwargs=True))
-        execute(model, inputs, run, probe)
+        execute(model, inputs, run, probe, tuple(names))
     except ShapeError as error:
         raise _located(model, names, inputs, run, error) from None
     finally:
@@ -453,11 +453,18 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
     return found
 
 
-def execute(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] = ShapeProbe) -> None:
-    """Let the model's own forward run on probes."""
+def execute(
+    model: nn.Module,
+    inputs: Inputs,
+    run: Trace,
+    probe: type[ShapeProbe] = ShapeProbe,
+    modules: Sequence[nn.Module] = (),
+) -> None:
+    """Let the model's own forward run on probes; `modules` are all of it, where they are at hand."""
+    modules = modules or tuple(model.modules())
     run.device = next((p.device for p in model.parameters()), torch.device("cpu"))
     args, kwargs = inputs.probes(model, run, probe)
-    with _unchanged(model), _uncompiled(model), torch.no_grad(), Watch(run):
+    with _unchanged(modules), _uncompiled(modules), torch.no_grad(), Watch(run):
         try:
             model(*args, **kwargs)
         except AssertionError as error:  # a network that checks its own input
@@ -476,8 +483,8 @@ def _uncounted(module: nn.Module, counted: set[int]) -> int:
 
 def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
     """The lines of a table, whose parameters and multiply-adds add up to the network's."""
-    names = dict(model.named_modules())
-    name_of = {module: name for name, module in names.items()}
+    name_of = {module: name for name, module in model.named_modules()}
+    names = {name: module for module, name in name_of.items()}
     listed: list[LayerShape] = []
     first: dict[nn.Module, int] = {}
     ran: dict[nn.Module, Call] = {}
@@ -515,17 +522,17 @@ def _user(name: str, module: nn.Module, names: dict[str, nn.Module], ran: dict[n
     return None
 
 
-def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
     """Modules that were compiled run as they were written."""
-    if any(compiled(module) for module in model.modules()):
+    if any(map(compiled, modules)):
         return torch.compiler.set_stance("force_eager")
     return nullcontext()
 
 
 @contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
+def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Batch normalisation in training counts its batches; a pass of probes is none."""
-    norms = (getattr(m, "num_batches_tracked", None) for m in model.modules() if m.training)
+    norms = (getattr(m, "num_batches_tracked", None) for m in modules if m.training)
     counters = [counter for counter in norms if isinstance(counter, Tensor)]
     before = [counter.clone() for counter in counters]
     try:
