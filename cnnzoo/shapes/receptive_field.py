@@ -111,12 +111,23 @@ def reported(field: Field, shape: Shape, axes: int) -> ReceptiveField:
     exact = field.exact
     every = []
     for parts in field.axes:
-        if len(parts) > 1 and math.prod(shape) > LARGEST_TABLE:
+        if len(parts) > 1 and _together(parts, shape) > LARGEST_TABLE:
             parts = _tidy([_hull(part, shape) for part in parts], shape)
             exact = False
         every.append(_reported(parts, shape))
     size, stride, offset = zip(*every, strict=True)
     return ReceptiveField(size, stride, offset, exact)
+
+
+def _together(parts: Parts, shape: Shape) -> int:
+    """How many intervals a table of all parts would have."""
+    along: set[int] = set()
+    for part in parts:
+        if isinstance(part, Table):
+            along |= {axis for axis, units in enumerate(part.starts.shape) if units > 1}
+        elif part.dim is not None:
+            along.add(part.dim)
+    return math.prod(shape[axis] for axis in along)
 
 
 def _reported(parts: Parts, shape: Shape) -> tuple[int, float, int]:
