@@ -187,6 +187,7 @@ def by_forward(model: nn.Module, shapes: Shapes) -> tuple[list[tuple[str, tuple[
 
     listed = [module for module in names if not module._modules or module._parameters]
     hooks = [module.register_forward_hook(note, with_kwargs=True) for module in listed]
+    model.requires_grad_(False)  # the counter stumbles over some views otherwise
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:

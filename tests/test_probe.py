@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules import module as hooked
 
 import cnnzoo
 from cnnzoo import OptionError, ProbeWarning, ShapeError, infer_shapes, min_input_size
