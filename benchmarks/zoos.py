@@ -112,8 +112,8 @@ def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module], Shapes]]:
     import timm
 
     for name in TIMM:
-        size = timm.get_pretrained_cfg(name, allow_unregistered=False).input_size
-        yield "timm", name, partial(of_timm, name), [tuple(size)]
+        made_for: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        yield "timm", name, partial(of_timm, name), [tuple(made_for.input_size)]
 
 
 def of_torchvision(name: str) -> nn.Module:

@@ -112,6 +112,7 @@ def test_what_does_not_run_has_a_row_of_its_own():
     model = torchvision_network("googlenet")
     rows = {row[0]: row for row in summary(model, (3, 224, 224)).rows()}
     assert rows["aux1.fc2"] == ("aux1.fc2", "Linear", "not run", "1,025,000", "", "")
+    assert list(rows)[-1] == "fc"
 
 
 class Own(nn.Module):

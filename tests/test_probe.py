@@ -681,7 +681,9 @@ def test_smallest_picture_of_lenet5(classic, size):
 
 def test_where_no_square_fits_each_side_has_its_own():
     model = cnnzoo.create("captcha_cnn", device="meta")
-    height, width = min_input_size(model)
+    sides = min_input_size(model)
+    assert isinstance(sides, tuple)
+    height, width = sides
     assert infer_shapes(model, (3, height, width))
     for smaller in ((height - 1, width), (height, width - 1)):
         with pytest.raises(ShapeError):

@@ -90,7 +90,7 @@ def infer_shapes(
 
     Returns:
         The layers in the order in which they ran: leaves, and containers with parameters or multiply-adds of their
-        own. Their `params` add up to the network's parameters, with a row for each layer that did not run.
+        own. Layers that did not run stand before the last one, so that all `params` add up to the network's.
 
     Raises:
         ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
@@ -487,6 +487,7 @@ def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
     names = {name: module for module, name in name_of.items()}
     listed: list[LayerShape] = []
     first: dict[nn.Module, int] = {}
+    idle: list[LayerShape] = []
     ran: dict[nn.Module, Call] = {}
     for call in found:
         ran.setdefault(call.module, call)
@@ -501,14 +502,14 @@ def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
         user = _user(name, module, names, ran)
         if user is None:
             nothing = reported(NOTHING, (), run.axes)
-            listed.append(LayerShape(name, type(module).__name__, (), (), params, 0, nothing, ran=False))
+            idle.append(LayerShape(name, type(module).__name__, (), (), params, 0, nothing, ran=False))
             continue
         if user not in first:
             first[user] = len(listed)
             listed.append(described(name_of[user], ran[user], run.axes, alone=True))
         line = listed[first[user]]
         listed[first[user]] = replace(line, params=line.params + params)
-    return listed
+    return [*listed[:-1], *idle, *listed[-1:]]  # the last line stays the network's output
 
 
 def _user(name: str, module: nn.Module, names: dict[str, nn.Module], ran: dict[nn.Module, Call]) -> nn.Module | None:
