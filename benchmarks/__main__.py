@@ -6,7 +6,7 @@ import click
 
 COMMANDS = (
     *("imports", "construct", "load", "eager", "c3", "shapes", "extract", "accuracy", "optimize", "merge", "features"),
-    *("throughput", "training", "play", "reproductions", "compare", "report"),
+    *("throughput", "training", "play", "zoos", "reproductions", "compare", "report"),
 )
 """Each is a function in the module of its name, imported when it is asked for: not all packages are needed for each."""
 

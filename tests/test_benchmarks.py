@@ -802,3 +802,31 @@ def test_compare_times(tmp_path: Path, reference: str, slower: float) -> None:
     assert run("compare", old, old).exit_code == 0
     assert run("compare", old, new).exit_code == 1
     assert run("compare", new, old).exit_code == 0
+
+
+# Other libraries' networks
+
+
+def test_zoos_compares_with_a_forward() -> None:
+    result = run("zoos", "--only", "shufflenet_v2_x0_5")
+    assert result.exit_code == 0, result.output
+    name, kind, macs, _, torchinfo, _, fvcore, _, note = (
+        cell.strip() for cell in result.output.splitlines()[0].split("|")
+    )
+    assert (name, kind, macs, note) == ("torchvision: shufflenet_v2_x0_5", "exact", "0.040", "")
+    assert (torchinfo, fvcore) == ("+0.0%", "+0.0%") or not fvcore
+    assert "1 networks: 1 exact, 0 exact with a note, 0 refused, 0 wrong" in result.output
+
+
+def test_zoos_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import zoos
+
+    def miscounted(model: torch.nn.Module, *shapes: tuple[int, ...]) -> cnnzoo.Summary:
+        table = summary(model, *shapes)
+        return dataclasses.replace(table, layers=table.layers[1:], macs=table.macs + 1)
+
+    summary = cnnzoo.summary
+    monkeypatch.setattr(zoos.cnnzoo, "summary", miscounted)
+    found, expected = zoos.judged(zoos.of_torchvision("squeezenet1_1"), [(3, 224, 224)])
+    assert (found.kind, expected) == ("wrong", found.macs - 1)
+    assert found.note.startswith("parameters; rows do not add up; shapes; multiply-adds: ")

@@ -554,7 +554,7 @@ def test_other_threads_run_meanwhile() -> None:
 
 def test_a_size_that_does_not_fit_is_explained() -> None:
     part = extract(cnnzoo.create("alexnet", device="meta"), "pool5", "fc6")
-    with pytest.raises(ShapeError, match=r"^Extractor: input 3x20x20: layer pool2 .MaxPool2d. .* The smallest input"):
+    with pytest.raises(ShapeError, match=r"^Extractor: input 3x20x20: layer pool2 .MaxPool2d. .*; the smallest input"):
         part(torch.zeros(1, 3, 20, 20, device="meta"))
     with pytest.raises(RuntimeError, match="should be the same"):
         extract(cnnzoo.lenet5(), "c1")(torch.zeros(1, 1, 28, 28, dtype=torch.int32))

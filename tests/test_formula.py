@@ -190,3 +190,41 @@ def test_same_padding_takes_no_stride():
 def test_number_of_axes(size, options, received):
     with pytest.raises(OptionError, match=f"output_size: {received}; give one number, or one for each axis"):
         output_size(size, **options)
+
+
+TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@thorough
+@given(data=st.data())
+def test_transposed_convolution(axes, data):
+    size, options = data.draw(convolutions(axes))
+    each = [v if isinstance(v, tuple) else (v,) * axes for v in (options["stride"], options["dilation"])]
+    limits = [max(s, d) - 1 for s, d in zip(*each, strict=True)]
+    more = tuple(data.draw(st.integers(0, limit)) for limit in limits)
+    layer = TRANSPOSED[axes](1, 1, **options, output_padding=more, device="meta")
+    try:
+        expected = tuple(layer(torch.zeros(1, 1, *size, device="meta")).shape[2:])
+    except RuntimeError:
+        expected = (0,)
+    # torch lets some empty outputs pass and not others, whichever of its kernels it takes
+    assert our_size(size, options | {"output_padding": more, "transposed": True}) == (
+        expected if min(expected) else None
+    )
+
+
+def test_transposed_takes_lists_and_refuses_what_torch_refuses():
+    assert output_size([7, 7], [3, 4], stride=2, padding=1, transposed=True) == (13, 14)
+    with pytest.raises(OptionError, match=r"output_padding=1 belongs to transposed=True$"):
+        output_size(7, 3, output_padding=1)
+    with pytest.raises(
+        OptionError, match=r"output_padding 2; .* output_padding is less than the larger of stride and d"
+    ):
+        output_size(7, 3, stride=2, output_padding=2, transposed=True)
+    with pytest.raises(OptionError, match=r"got padding='same' with transposed=True, which takes numbers only$"):
+        output_size(7, 3, padding="same", transposed=True)
+    with pytest.raises(
+        ShapeError, match=re.escape("output_size: (1 - 1)*1 - 2*2 + 1*(3 - 1) + 0 + 1 = -1: the output is")
+    ):
+        output_size(1, 3, padding=2, transposed=True)

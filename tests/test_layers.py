@@ -197,7 +197,7 @@ def parts(model: nn.Module, shape: tuple[int, ...], known: Collection[str], pref
     modules = dict(model.named_modules())
     calls = {call.name: call for call in trace(model, shape)}
     found: dict[str, Part] = {}
-    for layer in infer_shapes(model, shape):
+    for layer in filter(lambda layer: layer.ran, infer_shapes(model, shape)):
         outer = layer.name.rpartition(".")[0]
         if isinstance(modules[outer], cnnzoo.nn.ZeroPadShortcut):  # its sub-sampling is a layer
             layer = calls[outer]

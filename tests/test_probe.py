@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules import module as hooked
 
 import cnnzoo
 from cnnzoo import OptionError, ProbeWarning, ShapeError, infer_shapes, min_input_size
@@ -74,37 +73,55 @@ class Calls(nn.Module):
         return self.function(x, *getattr(self, "layers", ()))
 
 
-def recorded(model, picture):
-    """What `infer_shapes` should say, from hooks on the leaves of a model that runs."""
-    seen, counted = [], set()
-    leaves = {module: name for name, module in model.named_modules() if not any(module.children())}
+def first_tensor(value):
+    if isinstance(value, torch.Tensor):
+        return value
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return next((found for found in map(first_tensor, inside) if found is not None), None)
+
+
+def recorded(model, *pictures):
+    """What `infer_shapes` should say, from hooks on a model that runs: on leaves, and what has parameters itself."""
+    seen, ran = [], set()
+    names = {module: name for name, module in model.named_modules()}
 
     def leave(module, args, output):
-        output = output[0] if isinstance(output, (tuple, list)) else output
-        params = 0 if module in counted else sum(p.numel() for p in module.parameters())
-        counted.add(module)
-        shapes = tuple(args[0].shape[1:]), tuple(output.shape[1:])
-        seen.append((leaves[module], type(module).__name__, *shapes, params))
+        if module in names:
+            shapes = tuple(first_tensor(args).shape[1:]), tuple(first_tensor(output).shape[1:])
+            seen.append((module, *shapes, module not in ran))
+            ran.add(module)
 
-    hooks = [module.register_forward_hook(leave) for module in leaves]
+    def own(module):
+        """Numbers in the parameters of a module, and of those in it that it uses without running them."""
+        inside = sum(own(child) for child in module.children() if child not in ran)
+        return inside + sum(p.numel() for p in module.parameters(recurse=False))
+
+    hooks = [module.register_forward_hook(leave) for module in names if not module._modules or module._parameters]
     try:
         with torch.no_grad():
-            model(picture)
+            model(*pictures)
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return [
+        (names[module], type(module).__name__, *shapes, own(module) if first else 0) for module, *shapes, first in seen
+    ]
 
 
-def inferred(model, shape):
-    layers = infer_shapes(model, shape)
-    return [(layer.name, layer.kind, layer.input_shape, layer.output_shape, layer.params) for layer in layers]
+def inferred(model, *shapes):
+    """The same from `infer_shapes`, which also lists containers that multiply results with results."""
+    modules = dict(model.named_modules())
+    listed = [layer for layer in infer_shapes(model, *shapes) if layer.ran]
+    listed = [layer for layer in listed if not modules[layer.name]._modules or modules[layer.name]._parameters]
+    return [(layer.name, layer.kind, layer.input_shape, layer.output_shape, layer.params) for layer in listed]
 
 
 def assert_as_recorded(model, shape, device="meta"):
     expected = recorded(model, torch.zeros(2, *shape, device=device))
     assert expected
     assert inferred(model, shape) == expected
+    params = sum(layer.params for layer in infer_shapes(model, shape))
+    assert params == sum(parameter.numel() for parameter in model.parameters())
 
 
 @cache
@@ -277,31 +294,38 @@ def test_connections_that_exist_are_the_multiply_accumulates():
     assert (c3.params, c3.macs) == (1516, 60 * 25 * 10 * 10)
 
 
-def test_operation_without_a_rule_warns_once():
-    model = Calls(lambda x, conv: conv(torch.cumsum(x, 1)[:, ::2].contiguous()), nn.Conv2d(2, 3, 3))
-    with pytest.warns(ProbeWarning, match=r"no rule for torch\.cumsum; the meta device answers its shape") as caught:
-        (layer,) = infer_shapes(model, (4, 9, 8))
-    assert len(caught) == 1
-    assert layer.output_shape == (3, 7, 6)
-    assert infer_shapes(model, (4, 9, 8)) == [layer]
+def spectra():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), Calls(lambda x: torch.fft.rfft(x).real), nn.Conv2d(4, 4, 3))
+
+
+def test_operation_without_a_rule_warns_once_for_each_network():
+    models = [spectra(), spectra()]
+    for model in models:
+        with pytest.warns(
+            ProbeWarning, match=r"no rule for torch\.fft\.rfft; torch says its shape, its mult"
+        ) as caught:
+            layers = infer_shapes(model, (3, 9, 9))
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert (layers[-1].output_shape, layers[-1].receptive_field.exact) == ((4, 5, 2), False)
+        assert str(layers[-1].receptive_field).startswith("at most 9x9")
+        assert infer_shapes(model, (3, 9, 9)) == layers
 
 
 def test_the_warning_names_the_remedy_and_the_remedy_works(monkeypatch):
     monkeypatch.setattr(probe, "RULES", dict(probe.RULES))
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), Calls(lambda x: torch.cummax(x, 2).values), nn.Conv2d(4, 4, 3))
-    with pytest.warns(ProbeWarning, match=r"Teach it the operation with @cnnzoo\.shapes\.rule\(torch\.cummax\)\."):
-        infer_shapes(model, (3, 9, 9))
+    with pytest.warns(ProbeWarning, match=r"Teach it the operation with @cnnzoo\.shapes\.rule\(torch\.fft\.rfft\)\."):
+        infer_shapes(spectra(), (3, 9, 9))
 
-    @cnnzoo.shapes.rule(torch.cummax)
-    def cummax(x, dim):
+    @cnnzoo.shapes.rule(torch.fft.rfft)
+    def rfft(x):
         x.trace.macs += 7
-        return torch.return_types.max((x, x))
+        return x.like((*x.shape[:3], x.shape[3] // 2 + 1), x.field)
 
-    layers = {layer.name: layer for layer in infer_shapes(model, (3, 9, 9))}
+    layers = {layer.name: layer for layer in infer_shapes(spectra(), (3, 9, 9))}
     assert layers["1"].macs == 7
-    assert layers["2"].output_shape == (4, 5, 5)
-    assert layers["2"].receptive_field.size == (5, 5)
-    with pytest.raises(OptionError, match=r"^rule: got \(\); name the operations, such as @rule\(torch\.cumsum"):
+    assert (layers["2"].output_shape, layers["2"].receptive_field.size) == ((4, 5, 2), (5, 5))
+    with pytest.raises(OptionError, match=r"^rule: got no operation; name operations: @rule\(torch\.cumsum"):
         cnnzoo.shapes.rule()
 
 
@@ -446,7 +470,7 @@ CANNOT = [
     (
         Calls(lambda x: x.view(len(x), -1, 7)),
         (3, 9, 9),
-        r"Calls cannot run .*view: shape '\[1, -1, 7\]' is invalid for input of size 243\.$",
+        r"Calls cannot view 3x9x9, which is 243 numbers, as \(1, -1, 7\)\.$",
     ),
 ]
 
@@ -483,12 +507,14 @@ def test_picture_too_small(shape, layer, formula):
     [
         (4 * 7 * 7, 12, 1, " The smallest input that works is 9x9."),
         (4 * 7 * 7, 8, -1, " The smallest input that works is 9x9."),
-        (4 * 50, 12, 1, ""),  # no square has 50 units
+        (4 * 50, 12, 1, " 3x12x7 works."),  # no square has 50 units, and 10x5 do
     ],
 )
 def test_linear_layer_behind_another_size(features, size, excess, remedy):
     units = size - 2
-    message = f"layer 2 (Linear) takes {features} features, got {4 * units**2} (4x{units}x{units}).{remedy}"
+    way = f"0 floor(({size} + 2*0 - 1*(3 - 1) - 1) / 1) + 1 -> {units}"
+    message = f"layer 2 (Linear) takes {features} features, got {4 * units**2} (4x{units}x{units}). "
+    message += f"The way there: {way}.{remedy}"
     with pytest.raises(ShapeError) as caught:
         infer_shapes(small(nn.Flatten(), nn.Linear(features, 2)), (3, size, size))
     assert str(caught.value) == f"infer_shapes: input 3x{size}x{size}: {message}"
@@ -518,7 +544,9 @@ def test_linear_layer_without_a_map_before_it():
         (
             False,
             (1, 1, 33, 33),
-            "input 1x33x33: layer f6 (Linear) takes 120 features, got 480 (120x2x2). "
+            "input 1x33x33: layer f6 (Linear) takes 120 features, got 480 (120x2x2). The way there: "
+            "s2 floor((33 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 16, c3 floor((16 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 12, "
+            "s4 floor((12 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 6, c5 floor((6 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 2. "
             "The smallest input that works is 28x28.",
         ),
         (
@@ -559,12 +587,10 @@ def test_error_that_is_no_matter_of_shapes_passes_unchanged():
 
 
 def test_error_leaves_no_hook():
-    counts = []
+    model = nn.Sequential(Calls(lambda x: x.view(7)))
     with pytest.raises(ShapeError):
-        infer_shapes(Calls(lambda x: counts.append(len(hooked._global_forward_hooks)) or x.view(7)), (3, 4, 4))
-    assert counts == [1]
-    assert not hooked._global_forward_hooks
-    assert not hooked._global_forward_pre_hooks
+        infer_shapes(model, (3, 4, 4))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize(
@@ -579,7 +605,9 @@ def test_error_leaves_no_hook():
     ],
 )
 def test_values_decide(function):
-    with pytest.raises(OptionError, match="infer_shapes: the model branches on the values of a tensor; shapes alone"):
+    with pytest.raises(
+        OptionError, match=r"^infer_shapes: the model asks for the values of a tensor at test_probe\.py:\d+ "
+    ):
         infer_shapes(Calls(function), (3, 4, 4))
 
 
@@ -651,9 +679,15 @@ def test_smallest_picture_of_lenet5(classic, size):
     assert min_input_size(cnnzoo.lenet5(classic=classic, in_channels=3)) == size
 
 
-def test_no_square_picture_fits():
-    with pytest.raises(ShapeError, match=r"^min_input_size: no square image fits CaptchaCNN$"):
-        min_input_size(cnnzoo.create("captcha_cnn", device="meta"))
+def test_where_no_square_fits_each_side_has_its_own():
+    model = cnnzoo.create("captcha_cnn", device="meta")
+    sides = min_input_size(model)
+    assert isinstance(sides, tuple)
+    height, width = sides
+    assert infer_shapes(model, (3, height, width))
+    for smaller in ((height - 1, width), (height, width - 1)):
+        with pytest.raises(ShapeError):
+            infer_shapes(model, (3, *smaller))
 
 
 def test_no_square_picture_is_large_enough():

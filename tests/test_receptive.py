@@ -68,7 +68,7 @@ def predicted_bounds(field, unit):
 def assert_sees_its_window(model, *, contiguous):
     """The middle unit sees the predicted window: from its first to its last pixel, and all between if contiguous."""
     field = receptive_field(model, input_shape=(1, 400, 400))
-    picture = [size + 2 * abs(offset) + 4 * stride for size, stride, offset in zip(*field, strict=True)]
+    picture = [size + 2 * abs(offset) + 4 * stride for size, stride, offset in zip(*field[:3], strict=True)]
     pixels, unit = seen(model, *picture)
     assert bounds(pixels) == predicted_bounds(field, unit)
     assert pixels.sum().item() == field.size[0] * field.size[1] or not contiguous
@@ -232,7 +232,7 @@ def test_default_is_the_last_layer_with_a_map():
     model = cnnzoo.lenet5(classic=True)
     assert receptive_field(model) == receptive_field(model, "tanh4") == ReceptiveField((16, 16), (4, 4), (0, 0))
     assert receptive_field(model[:10], input_shape=(1, 40, 40)) == receptive_field(model, "tanh5")
-    assert receptive_field(nn.Linear(3, 2), input_shape=(3,)) == ReceptiveField((1,), (1,), (0,))
+    assert receptive_field(nn.Linear(3, 2), input_shape=(3,)) == ReceptiveField((3,), (0,), (0,))
 
 
 def test_unknown_layer():
@@ -255,6 +255,197 @@ def test_input_shape_unknown():
         receptive_field(nn.Sequential(nn.ReLU()))
 
 
-def test_square_map_that_is_turned_is_another_map():
-    model = nn.Sequential(conv(1, 3, 3), Calls(lambda x: x.permute(0, 2, 3, 1)))
-    assert receptive_field(model, "1", input_shape=(1, 5, 5)).size == (5, 5)
+def test_axes_are_followed_where_they_move():
+    model = nn.Sequential(
+        conv(1, 3, (3, 2)),
+        Calls(lambda x: x.permute(0, 2, 3, 1)),
+        nn.LayerNorm(3),
+        Calls(lambda x: x.movedim(3, 1)),
+        conv(3, 1, (3, 1)),
+    )
+    assert [layer.receptive_field.size for layer in infer_shapes(model, (1, 9, 9))] == [(3, 2)] * 4 + [(5, 2)]
+
+
+# Upsampling, rearranging, and what else does not slide
+
+
+def extents(model, size):
+    """First and last pixel that each unit of the last map sees, along each axis, by gradients."""
+    model = model.double()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    picture = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    out = model(picture)
+    rows, columns = out.shape[2:]
+    found = []
+    for axis, units in enumerate((rows, columns)):
+        seen = []
+        for unit in range(units):
+            place = (unit, columns // 2) if axis == 0 else (rows // 2, unit)
+            (gradient,) = torch.autograd.grad(out[(0, slice(None), *place)].sum(), picture, retain_graph=True)
+            pixels = (gradient[0, 0] != 0).nonzero()[:, axis]
+            seen.append((pixels.min().item(), pixels.max().item()) if len(pixels) else None)
+        found.append(seen)
+    return found
+
+
+def assert_as_by_gradients(model, size):
+    """The size of the largest window that is not cut off by the picture's edge, and how it moves."""
+    field = receptive_field(model, input_shape=(1, size, size))
+    assert field.exact
+    for axis, seen in enumerate(extents(model, size)):
+        inside = [one is not None and one[0] > 0 and one[1] < size - 1 for one in seen]
+        within = range(inside.index(True), len(inside) - inside[::-1].index(True)) if any(inside) else range(0)
+        sizes = [seen[unit][1] - seen[unit][0] + 1 for unit in within if seen[unit] is not None]
+        if len(sizes) >= 16:  # all phases are among them
+            assert max(sizes) == field.size[axis]
+        else:
+            assert max(sizes, default=0) <= field.size[axis]
+
+
+@st.composite
+def resampling_chains(draw):
+    """Layers that make maps larger and smaller, in any order."""
+    layers = []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+        kind = draw(st.sampled_from(["conv", "transposed", "nearest", "bilinear", "aligned", "shuffle", "flip", "lp"]))
+        if kind == "conv":
+            layers.append(conv(1, 1, kernel, stride, draw(st.integers(0, kernel // 2))))
+        elif kind == "transposed":
+            padding = draw(st.integers(0, kernel // 2))
+            layers.append(nn.ConvTranspose2d(1, 1, kernel, stride, padding, output_padding=stride - 1, bias=False))
+        elif kind == "shuffle":
+            layers.extend(
+                [conv(1, stride**2, kernel), nn.PixelShuffle(stride), nn.PixelUnshuffle(stride), conv(stride**2, 1, 1)]
+            )
+        elif kind == "flip":
+            layers.append(Calls(lambda x: x.flip(2)))
+        elif kind == "lp":
+            layers.append(nn.LPPool2d(2, kernel, stride))
+        else:
+            factor = draw(st.sampled_from([2, 3, 1.5]))
+            options = (
+                {"mode": "nearest"} if kind == "nearest" else {"mode": "bilinear", "align_corners": kind == "aligned"}
+            )
+            layers.append(nn.Upsample(scale_factor=factor, **options))
+    return nn.Sequential(*layers)
+
+
+@settings(max_examples=80, deadline=None)
+@given(resampling_chains())
+def test_random_chains_that_resample(model):
+    if max(model(torch.ones(1, 1, 48, 48)).shape) <= 200:
+        assert_as_by_gradients(model, 48)
+
+
+class SmallUNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.inside = conv(1, 1, 2, stride=2), conv(1, 1, 3, padding=1)
+        self.up, self.out = nn.ConvTranspose2d(1, 1, 2, stride=2, bias=False), conv(2, 1, 1)
+
+    def forward(self, x):
+        return self.out(torch.cat([x, self.up(self.inside(self.down(x)))], 1))
+
+
+class Columns(nn.Module):
+    """A convolution by im2col."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 9))
+
+    def forward(self, x):
+        columns = nn.functional.unfold(x, 3, padding=1)
+        return torch.einsum("oc,ncl->nol", self.weight, columns).view(len(x), 2, *x.shape[2:])
+
+
+def tokens_and_back(x):
+    n, c, h, w = x.shape
+    return x.flatten(2).transpose(1, 2).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def windows_and_back(x):
+    n, c, h, w = x.shape
+    parts = x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
+    parts = parts.view(n, h // 2, w // 2, 2, 2, c).permute(0, 5, 1, 3, 2, 4)
+    return parts.reshape(n, c, h, w)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (nn.Sequential(conv(1, 1, 3, 2, 1), nn.ConvTranspose2d(1, 1, 2, 2, bias=False)), 3),
+        (nn.Sequential(conv(1, 1, 3, 2, 1), nn.Upsample(scale_factor=2), conv(1, 1, 3, 1, 1)), 5),
+        (nn.Sequential(conv(1, 4, 5, 1, 2), nn.PixelShuffle(2)), 5),
+        (nn.Sequential(conv(1, 4, 7, 1, 3), Calls(lambda x: x.mean(1, keepdim=True))), 7),
+        (SmallUNet(), 6),
+        (Columns(), 3),
+        (nn.Sequential(conv(1, 2, 3, padding=1), Calls(tokens_and_back), conv(2, 1, 3)), 5),
+        (nn.Sequential(conv(1, 2, 3, padding=1), Calls(windows_and_back), conv(2, 1, 3)), 5),
+        (nn.Sequential(conv(1, 1, 3), Calls(lambda x: x.flip(2, 3)), conv(1, 1, 3, 2)), 5),
+        (nn.Sequential(Calls(lambda x: x[:, :, ::2, 1::2]), conv(1, 1, 3)), 5),
+        (nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(2)), 3),
+        (Calls(lambda x: x.unfold(2, 3, 1).mean(-1).unfold(3, 3, 1).mean(-1)), 3),
+        (Calls(lambda x: torch.cat([x[:, :, :, :8], x[:, :, :, 8:]], 3)), 1),
+        (
+            nn.Sequential(
+                nn.AvgPool2d(2), Calls(lambda x: nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+            ),
+            2,
+        ),
+    ],
+)
+@pytest.mark.parametrize("picture", [48, 64])
+def test_the_window_does_not_grow_with_the_picture(model, size, picture):
+    field = receptive_field(model, input_shape=(1, picture, picture))
+    assert (field.size, field.whole, field.exact) == ((size, size), False, True)
+    assert_as_by_gradients(model, picture)
+
+
+def test_rolling_moves_the_window_as_on_a_ring():
+    model = nn.Sequential(conv(1, 1, 7, padding=3), Calls(lambda x: x.roll(5, 2)), conv(1, 1, 3))
+    assert receptive_field(model, input_shape=(1, 32, 32)) == ReceptiveField((9, 9), (1, 1), (-8, -3))
+
+
+def test_stride_of_a_map_that_was_doubled():
+    doubled = nn.Sequential(conv(1, 1, 3), nn.Upsample(scale_factor=2))
+    assert receptive_field(doubled, input_shape=(1, 8, 8)) == ReceptiveField((3, 3), (0.5, 0.5), (0, 0))
+
+
+def test_the_row_says_what_the_whole_image_is():
+    attention = nn.MultiheadAttention(2, 1, batch_first=True)
+    model = nn.Sequential(conv(1, 2, 3), Calls(lambda x: attention(*[x.flatten(2).mT] * 3)[0]), nn.Linear(2, 2))
+    assert [str(layer.receptive_field) for layer in infer_shapes(model, (1, 8, 8))] == [
+        "3x3",
+        "8x8 (whole)",
+        "8x8 (whole)",
+    ]
+    assert str(infer_shapes(nn.GroupNorm(1, 2), (2, 8, 8))[0].receptive_field) == "8x8 (whole)"
+
+
+def test_what_does_not_come_from_the_image_sees_nothing():
+    model = Calls(lambda x: x.mean() + layer(torch.zeros(1, 4)))
+    model.layer = layer = nn.Linear(4, 4)
+    (found,) = infer_shapes(model, (1, 8, 8))
+    assert (found.macs, str(found.receptive_field)) == (16, "none")
+
+
+def test_a_field_that_is_not_known_is_a_bound():
+    model = nn.Sequential(
+        conv(1, 1, 3), Calls(lambda x: nn.functional.grid_sample(x, x.new_zeros(1, 4, 4, 2), align_corners=False))
+    )
+    assert str(receptive_field(model, "1", input_shape=(1, 8, 8))) == "at most 8x8 (whole)"
+
+
+def test_a_tensor_of_the_models_own_that_is_written_to_is_a_warning():
+    def forward(x):
+        out = torch.zeros(x.shape)
+        out[:, :, 1:] = x[:, :, 1:]
+        return out
+
+    with pytest.warns(
+        cnnzoo.ProbeWarning, match="a tensor that the model made by itself is written to; receptive fields"
+    ):
+        infer_shapes(Calls(forward), (1, 8, 8))

@@ -83,7 +83,7 @@ def test_rows(lenet5):
     assert all(len(row) == len(COLUMNS) for row in rows.values())
     assert rows["c3"] == ("c3", "Conv2d", "16x10x10", "2,416", "240,000", "14x14")
     assert rows["s2"] == ("s2", "AvgPool2d", "6x14x14", "", "", "6x6")
-    assert rows["output"] == ("output", "Linear", "10", "850", "840", "32x32")
+    assert rows["output"] == ("output", "Linear", "10", "850", "840", "32x32 (whole)")
 
 
 def test_text(lenet5):

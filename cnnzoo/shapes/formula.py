@@ -4,7 +4,7 @@ from typing import Any, Literal, overload
 
 from cnnzoo.errors import OptionError, ShapeError
 
-Size = int | tuple[int, ...]
+Size = int | tuple[int, ...] | list[int]
 Padding = Size | Literal["same", "valid"]
 
 
@@ -17,16 +17,20 @@ def output_size(
     padding: int | Literal["same", "valid"] = 0,
     dilation: int = 1,
     ceil_mode: bool = False,
+    transposed: bool = False,
+    output_padding: int = 0,
 ) -> int: ...
 @overload
 def output_size(
-    size: tuple[int, ...],
+    size: tuple[int, ...] | list[int],
     kernel_size: Size,
     *,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
+    transposed: bool = False,
+    output_padding: Size = 0,
 ) -> tuple[int, ...]: ...
 def output_size(
     size: Size,
@@ -36,11 +40,15 @@ def output_size(
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
-) -> Size:
-    """The size of a convolution's or pooling's output.
+    transposed: bool = False,
+    output_padding: Size = 0,
+) -> Any:
+    """Calculate the size of a convolution's or pooling's output.
 
     Along each axis, `floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1`. With `ceil_mode` the
     division rounds up, and the last window is dropped when it would start beyond the input and its left padding.
+    A transposed convolution turns this around: `(size - 1) stride - 2 padding + dilation (kernel - 1) + output_padding
+    + 1`.
 
     Args:
         size: the input's size in pixels, along one axis (`int`) or several (`(height, width)`).
@@ -49,31 +57,62 @@ def output_size(
         padding: pixels added on each side, or `"same"` (stride 1 only) or `"valid"` (none).
         dilation: the step between the window's own taps.
         ceil_mode: round up, as poolings may.
+        transposed: of a transposed convolution.
+        output_padding: rows and columns that a transposed convolution adds at the end, fewer than its stride or
+            dilation.
 
     Returns:
-        An `int` for an `int`, a tuple for a tuple.
+        An `int` for an `int`, a tuple for a tuple or list.
 
     Raises:
         ShapeError: the output would be empty; the message shows the formula with the numbers in it.
         OptionError: an argument is out of its range, or has another number of axes than `size`.
 
+    Example:
+        >>> import cnnzoo
+        >>> cnnzoo.output_size((224, 224), 7, stride=2, padding=3)
+        (112, 112)
+        >>> cnnzoo.output_size(7, 3, stride=2, padding=1, output_padding=1, transposed=True)
+        14
+
     Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), relationship 6,
     with dilation from section 5.1; ceil mode as `torch.nn.MaxPool2d` documents it.
     """
-    sizes = (size,) if isinstance(size, int) else size
-    spread = (_spread(value, len(sizes)) for value in (kernel_size, stride, padding, dilation))
-    out = tuple(_axis(n, k, s, p, d, ceil_mode) for n, k, s, p, d in zip(sizes, *spread, strict=True))
+    sizes = (size,) if isinstance(size, int) else tuple(size)
+    spread = [_spread(value, len(sizes)) for value in (kernel_size, stride, padding, dilation)]
+    more = _spread(output_padding, len(sizes))
+    if transposed:
+        out = tuple(_transposed(*axis) for axis in zip(sizes, *spread, more, strict=True))
+    elif any(more):
+        raise OptionError(f"output_size: output_padding={output_padding} belongs to transposed=True")
+    else:
+        out = tuple(_axis(n, k, s, p, d, ceil_mode) for n, k, s, p, d in zip(sizes, *spread, strict=True))
     return out[0] if isinstance(size, int) else out
 
 
 def _spread(value: Any, axes: int) -> tuple[Any, ...]:
-    if not isinstance(value, tuple):
+    if not isinstance(value, (tuple, list)):
         return (value,) * axes
     if len(value) != axes:
         raise OptionError(
             f"output_size: got {value} for a size with {axes} axes; give one number, or one for each axis"
         )
-    return value
+    return tuple(value)
+
+
+def _transposed(n: int, k: int, s: int, p: int | str, d: int, more: int) -> int:
+    if isinstance(p, str):
+        raise OptionError(f"output_size: got padding={p!r} with transposed=True, which takes numbers only")
+    if k < 1 or s < 1 or d < 1 or p < 0 or not 0 <= more < max(s, d):
+        raise OptionError(
+            f"output_size: got kernel {k}, stride {s}, padding {p}, dilation {d}, output_padding {more}; kernel, "
+            "stride and dilation are at least 1, and output_padding is less than the larger of stride and dilation"
+        )
+    out = transposed_size(n, k, s, p, d, more)
+    if out < 1:
+        put_in = f"({n} - 1)*{s} - 2*{p} + {d}*({k} - 1) + {more} + 1"
+        raise ShapeError(f"output_size: {put_in} = {out}: the output is empty", excess=-1)
+    return out
 
 
 def _axis(n: int, k: int, s: int, p: int | str, d: int, ceil_mode: bool) -> int:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.shapes.receptive_field import NOTHING, Field, aligned, bound, image, union
@@ -115,6 +115,7 @@ class Trace:
         self.steps: list[Any] = []  # how windows changed the size of the map, for messages
         self.passed = 0  # how many modules were left
         self.axes = 2  # of the image
+        self.function: Callable[..., Any] | None = None  # what the model called, while torch takes it apart
 
     def weigh(self, macs: int, *weights: Any) -> None:
         """Count multiply-adds of weights."""
@@ -191,7 +192,12 @@ class ShapeProbe(Tensor):
             first = next(probes((args[1:], kwargs)), None)
             if first is not None:
                 args = (first.blank(args[0]), *args[1:])
-        return answer(*args, **kwargs) if kwargs else answer(*args)
+        try:
+            return answer(*args, **kwargs) if kwargs else answer(*args)
+        except TypeError:  # arguments that the rule does not know, and torch may
+            if answer.__module__ != "cnnzoo.shapes.rules":
+                raise
+            return _native(func, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -229,16 +235,21 @@ def image_axes(shape: Sequence[int]) -> range:
     return range(min(2, last), last + 1)
 
 
-def probes(value: Any) -> Iterator[ShapeProbe]:
-    """The probes in an argument or result."""
-    if isinstance(value, ShapeProbe):
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in an argument or result, probes among them."""
+    if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for one in value:
-            yield from probes(one)
+            yield from tensors(one)
     elif isinstance(value, dict):
         for one in value.values():
-            yield from probes(one)
+            yield from tensors(one)
+
+
+def probes(value: Any) -> Iterator[ShapeProbe]:
+    """The probes in an argument or result."""
+    return (one for one in tensors(value) if isinstance(one, ShapeProbe))
 
 
 class Watch(TorchFunctionMode):
@@ -273,11 +284,15 @@ def is_weight(value: Any) -> bool:
 
 def _native(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     """Answer an operation without a rule by what torch makes of it: `__torch_dispatch__` sees its parts."""
+    first = next(probes((args, kwargs)))
+    outer, first.trace.function = first.trace.function, func
     try:
         with without_torch_function():
             return func(*args, **kwargs)
     except (RuntimeError, IndexError) as error:
         raise ShapeError(f"cannot run {_function_name(func)}: {first_line(error)}") from None
+    finally:
+        first.trace.function = outer
 
 
 def _dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -293,7 +308,8 @@ def _dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         after = torch.broadcast_shapes(*shapes)
         field: Field | None = union([aligned(probe.field, probe.shape, after) for probe in taken], after)
     else:
-        first.trace.warn(unknown_operation(name))
+        called = first.trace.function
+        first.trace.warn(unknown_operation(name if called is None else _function_name(called)))
         field = None
 
     def meta(value: Any) -> Any:
@@ -320,12 +336,12 @@ def unknown_operation(name: str) -> str:
     """What is said of an operation that nothing is known about but its shape."""
     return (
         f"no rule for {name}; torch says its shape, its multiply-adds are not counted, and its receptive field is at "
-        f"most what its input sees. Teach it the operation with @cnnzoo.shapes.rule."
+        f"most all that its input sees. Teach it the operation with @cnnzoo.shapes.rule({name})."
     )
 
 
 def _function_name(func: Callable[..., Any]) -> str:
-    return getattr(func, "__qualname__", repr(func)).replace("_VariableFunctionsClass", "torch")
+    return resolve_name(func) or getattr(func, "__qualname__", repr(func))
 
 
 def asking_line() -> str:

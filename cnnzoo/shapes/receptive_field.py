@@ -6,7 +6,7 @@ few pixels further on. That holds after upsampling too, where neighbours share a
 one unit. Everything else, such as tokens that were cut out of the image, is a `Table`.
 
 Units next to the image's edge are treated like all others: their intervals reach into the padding, as publications
-count.
+count, and go round the edge where a map was rolled or padded with its other side.
 """
 
 import math
@@ -108,8 +108,26 @@ def reported(field: Field, shape: Shape, axes: int) -> ReceptiveField:
     """The field of a tensor of this shape as one window, in an image of so many axes."""
     if not field.axes:
         return ReceptiveField((0,) * axes, (0,) * axes, (0,) * axes, field.exact)
-    size, stride, offset = zip(*[_reported(parts, shape) for parts in field.axes], strict=True)
-    return ReceptiveField(size, stride, offset, field.exact)
+    exact = field.exact
+    every = []
+    for parts in field.axes:
+        if len(parts) > 1 and _together(parts, shape) > LARGEST_TABLE:
+            parts = _tidy([_hull(part, shape) for part in parts], shape)
+            exact = False
+        every.append(_reported(parts, shape))
+    size, stride, offset = zip(*every, strict=True)
+    return ReceptiveField(size, stride, offset, exact)
+
+
+def _together(parts: Parts, shape: Shape) -> int:
+    """How many intervals a table of all parts would have."""
+    along: set[int] = set()
+    for part in parts:
+        if isinstance(part, Table):
+            along |= {axis for axis, units in enumerate(part.starts.shape) if units > 1}
+        elif part.dim is not None:
+            along.add(part.dim)
+    return math.prod(shape[axis] for axis in along)
 
 
 def _reported(parts: Parts, shape: Shape) -> tuple[int, float, int]:
@@ -314,8 +332,10 @@ def _tidy(parts: Sequence[Part], shape: Shape) -> Parts:
                 break
         else:
             windows.append(part)
-    if len(tables) > 1:
-        tables = [_merged_tables(tables)]
+    alike: dict[tuple[int, ...], list[Table]] = {}
+    for table in tables:
+        alike.setdefault(table.starts.shape, []).append(table)
+    tables = [_merged_tables(same) for same in alike.values()]
     everything = next((window for window in windows if window.dim is None), None)
     found: list[Part] = [*windows, *tables]
     if everything is not None and len(found) > 1:
@@ -516,20 +536,25 @@ def joined(fields: Sequence[Field], shapes: Sequence[Shape], dim: int, after: Sh
 
 def picked(field: Field, dim: int, units: Sequence[int], before: Shape) -> Field:
     """After some units along an axis were chosen, in any order."""
-    index = np.array(units, dtype=np.int64) % max(before[dim], 1)
     axes = []
     for parts in field.axes:
         found: list[Part] = []
         for part in parts:
             if isinstance(part, Window) and part.dim != dim:
                 found.append(part)
-                continue
-            table = _table(part, before)
-            if table.starts.shape[dim] == 1:
-                found.append(part)
-            elif len(index) == 0:
-                found.append(_hull(part, before))
+            elif isinstance(part, Window) and isinstance(units, range) and len(units) > 0:
+                start, step = units.start, units.step
+                found.append(_regrid(part, dim, lambda unit, a=start, s=step: (a + unit * s,), 1, step, before))
             else:
-                found.append(_plain(Table(table.starts.take(index, axis=dim), table.ends.take(index, axis=dim))))
+                found.append(_picked(_table(part, before), dim, units, before))
         axes.append(tuple(found))
     return Field(tuple(axes), field.exact)
+
+
+def _picked(table: Table, dim: int, units: Sequence[int], before: Shape) -> Part:
+    if table.starts.shape[dim] == 1:
+        return table
+    if len(units) == 0:
+        return _hull(table, before)
+    index = np.asarray(units, dtype=np.int64) % before[dim]
+    return _plain(Table(table.starts.take(index, axis=dim), table.ends.take(index, axis=dim)))

@@ -1056,12 +1056,7 @@ def flip(x, *dims):
 
 def picked(x: Probe, dim: int, units: Sequence[int]) -> Probe:
     """Some units along an axis."""
-    shape = _with(x.shape, dim, len(units))
-    if isinstance(units, range) and len(units) > 0:
-        start, step = units.start, units.step
-        taps = lambda unit: (start + unit * step,)  # noqa: E731
-        return x.like(shape, fields.regridded(x.field, dim % x.ndim, taps, 1, step, shape))
-    return x.like(shape, fields.picked(x.field, dim % x.ndim, units, x.shape))
+    return x.like(_with(x.shape, dim, len(units)), fields.picked(x.field, dim % x.ndim, units, x.shape))
 
 
 @rule(*named("narrow"))
@@ -1098,8 +1093,9 @@ def chunk(x, chunks, dim=0):
 
 
 @rule(*named("tensor_split hsplit vsplit"))
-def tensor_split(x, indices_or_sections, dim=0):
+def tensor_split(x, indices_or_sections=None, dim=0, *, indices=None, sections=None):
     n = x.shape[dim]
+    indices_or_sections = next(v for v in (indices_or_sections, indices, sections) if v is not None)
     if isinstance(indices_or_sections, int):
         short, more = divmod(n, indices_or_sections)
         return split(x, [short + 1] * more + [short] * (indices_or_sections - more), dim)
@@ -1416,8 +1412,8 @@ def masked_select(x, mask):
 
 @rule(*named("unique unique_consecutive"))
 def unique(x, *args, **kwargs):
-    x.trace.warn(_DATA)
-    return x.like((math.prod(x.shape),), fields.bound(x.field, x.shape))
+    x.trace.warn("how many different values there are depends on values; they are taken to be one")
+    return x.like((1,), fields.bound(x.field, x.shape))
 
 
 @rule(*named("tril triu"))

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 
@@ -21,3 +21,8 @@ def wrapper_tensor(kind: type[T], shape: Sequence[int], dtype: torch.dtype, devi
 def without_torch_function() -> AbstractContextManager[Any]:
     """While it is open, operations on subclasses of `Tensor` go to torch itself, and from there to dispatch."""
     return torch._C.DisableTorchFunctionSubclass()
+
+
+def compiled(module: nn.Module) -> bool:
+    """Whether a module was compiled, in place or as a copy."""
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

@@ -3,7 +3,7 @@
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,8 +15,9 @@ import cnnzoo.shapes.rules  # noqa: F401  fills RULES
 from cnnzoo.errors import OptionError, ShapeError, unknown
 from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
-from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown
+from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
+from cnnzoo.shapes.torch_private import compiled
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -89,7 +90,7 @@ def infer_shapes(
 
     Returns:
         The layers in the order in which they ran: leaves, and containers with parameters or multiply-adds of their
-        own. Their `params` add up to the network's parameters, with a row for each layer that did not run.
+        own. Layers that did not run stand before the last one, so that all `params` add up to the network's.
 
     Raises:
         ShapeError: a layer cannot take what reaches it. The message names the layer, shows the formula with the
@@ -417,7 +418,7 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
             return
         _, macs, products, inner_macs, inner_products = run.stack.pop()
         run.passed += 1
-        first = next(probes((args, kwargs)), None)
+        first = next(tensors((args, kwargs)), None)
         after = next(probes(output if isinstance(output, (Tensor, tuple, list, dict)) else vars(output)), None)
         own: Any = getattr(type(module), "macs", None)
         if own is not None and after is not None:
@@ -443,7 +444,7 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
         for module in names:
             hooks.append(module.register_forward_pre_hook(enter, prepend=True))
             hooks.append(module.register_forward_hook(leave, with_kwargs=True))
-        execute(model, inputs, run, probe)
+        execute(model, inputs, run, probe, tuple(names))
     except ShapeError as error:
         raise _located(model, names, inputs, run, error) from None
     finally:
@@ -452,11 +453,18 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
     return found
 
 
-def execute(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] = ShapeProbe) -> None:
-    """Let the model's own forward run on probes."""
+def execute(
+    model: nn.Module,
+    inputs: Inputs,
+    run: Trace,
+    probe: type[ShapeProbe] = ShapeProbe,
+    modules: Sequence[nn.Module] = (),
+) -> None:
+    """Let the model's own forward run on probes; `modules` are all of it, where they are at hand."""
+    modules = modules or tuple(model.modules())
     run.device = next((p.device for p in model.parameters()), torch.device("cpu"))
     args, kwargs = inputs.probes(model, run, probe)
-    with _unchanged(model), torch.no_grad(), Watch(run):
+    with _unchanged(modules), _uncompiled(modules), torch.no_grad(), Watch(run):
         try:
             model(*args, **kwargs)
         except AssertionError as error:  # a network that checks its own input
@@ -475,10 +483,11 @@ def _uncounted(module: nn.Module, counted: set[int]) -> int:
 
 def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
     """The lines of a table, whose parameters and multiply-adds add up to the network's."""
-    names = dict(model.named_modules())
-    name_of = {module: name for name, module in names.items()}
+    name_of = {module: name for name, module in model.named_modules()}
+    names = {name: module for module, name in name_of.items()}
     listed: list[LayerShape] = []
     first: dict[nn.Module, int] = {}
+    idle: list[LayerShape] = []
     ran: dict[nn.Module, Call] = {}
     for call in found:
         ran.setdefault(call.module, call)
@@ -493,14 +502,14 @@ def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
         user = _user(name, module, names, ran)
         if user is None:
             nothing = reported(NOTHING, (), run.axes)
-            listed.append(LayerShape(name, type(module).__name__, (), (), params, 0, nothing, ran=False))
+            idle.append(LayerShape(name, type(module).__name__, (), (), params, 0, nothing, ran=False))
             continue
         if user not in first:
             first[user] = len(listed)
             listed.append(described(name_of[user], ran[user], run.axes, alone=True))
         line = listed[first[user]]
         listed[first[user]] = replace(line, params=line.params + params)
-    return listed
+    return [*listed[:-1], *idle, *listed[-1:]]  # the last line stays the network's output
 
 
 def _user(name: str, module: nn.Module, names: dict[str, nn.Module], ran: dict[nn.Module, Call]) -> nn.Module | None:
@@ -514,10 +523,17 @@ def _user(name: str, module: nn.Module, names: dict[str, nn.Module], ran: dict[n
     return None
 
 
+def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
+    """Modules that were compiled run as they were written."""
+    if any(map(compiled, modules)):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
+
+
 @contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
+def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Batch normalisation in training counts its batches; a pass of probes is none."""
-    norms = (getattr(m, "num_batches_tracked", None) for m in model.modules() if m.training)
+    norms = (getattr(m, "num_batches_tracked", None) for m in modules if m.training)
     counters = [counter for counter in norms if isinstance(counter, Tensor)]
     before = [counter.clone() for counter in counters]
     try:

@@ -112,7 +112,7 @@ def facts(spec: cnnzoo.ModelSpec, tables: Mapping[str, cnnzoo.Summary]) -> list[
             "[receptive field](../guide/shapes.md#receptive-fields)",
             *(sized(cnnzoo.receptive_field(one).size) for one in built),
         ),
-        ("[smallest picture](../guide/shapes.md#the-smallest-picture)", *map(smallest, built)),
+        ("[smallest image](../guide/shapes.md#the-smallest-image)", *map(smallest, built)),
         ("[initialization](../guide/initialization.md)", *(scheme_of(one) for one in built)),
     ]
 
