@@ -402,9 +402,9 @@ def test_every_recipe_overwrites_every_parameter(network, scheme):
 
 
 def test_default_is_the_networks_own_recipe():
-    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, scheme=partial(normal, std=5.0))
+    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, init=partial(normal, std=5.0))
     assert 4 < initialize(model).fc.weight.std() < 6
-    model.scheme = "constant"
+    model.init = "constant"
     assert torch.equal(initialize(model).fc.weight, torch.full((100, 200), 0.1))
 
 
