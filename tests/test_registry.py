@@ -1,5 +1,7 @@
 """The registry and what is built from it."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -51,6 +53,16 @@ def test_spec_tells_what_the_default_network_takes(name: str) -> None:
     if spec.kind == "model":
         assert cnnzoo.create(spec.name, device="meta").input_shape == spec.input_shape
     assert spec.paper.citation
+
+
+@pytest.mark.parametrize("name", ["lenet5", "basic_block"])
+def test_a_spec_is_pickled_as_the_one_that_it_is(name: str) -> None:
+    spec = cnnzoo.spec(name)
+    assert pickle.loads(pickle.dumps(spec)) is spec
+    assert copy.deepcopy(spec) is spec
+    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).build.__name__)"
+    run = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(spec), capture_output=True, check=True)
+    assert run.stdout.decode().strip() == name
 
 
 def test_config_notes_every_argument() -> None:
