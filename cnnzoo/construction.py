@@ -6,7 +6,7 @@ elsewhere, such as a body with loaded weights, stays as it is.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -99,7 +99,8 @@ class Construction(Generic[M]):
 
     def _placed(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
         if is_lazy(tensor):
-            return type(tensor)(tensor.requires_grad, self.device, dtype)
+            lazy: Any = type(tensor)
+            return lazy(tensor.requires_grad, self.device, dtype)
         kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
         if tensor.device == self.device and tensor.dtype == kind:
             return tensor

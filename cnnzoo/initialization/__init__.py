@@ -10,6 +10,7 @@ run. Batch normalisation always starts as the identity (Ioffe and Szegedy 2015):
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Generator, nn
@@ -98,7 +99,7 @@ def with_schemes(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str
     schemes: dict[str, Scheme] = {}
     for path, module in modules:
         around = schemes.get(path.rpartition(".")[0]) if path else None
-        own = vars(module).get("init")
+        own: Any = vars(module).get("init")
         if around is None and (isinstance(own, str) or callable(own)):
             around = find_scheme(own)
         if around is not None:

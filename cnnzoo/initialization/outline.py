@@ -118,9 +118,9 @@ class Outline(TorchFunctionMode):
         """Where a tensor is, as if it were there already."""
         if self.device.type == "meta" or not tensor.is_meta or not self._owns(tensor):
             return question(tensor)
-        if question == Tensor.device.__get__:
+        if question == _DEVICE:
             return self.device
-        return question == Tensor.is_cpu.__get__ and self.device.type == "cpu"
+        return question == _IS_CPU and self.device.type == "cpu"
 
     def _calculate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Call a function that needs numbers."""
@@ -188,7 +188,7 @@ def _with_generator(
     return kwargs if kwargs.get("generator") is not None else kwargs | {"generator": generator}
 
 
-def _geometry(tensor: Tensor) -> tuple[Any, Any, int]:
+def _geometry(tensor: Tensor) -> tuple[Any, Any, Any]:
     return tensor.size(), tensor.stride(), tensor.storage_offset()
 
 
@@ -229,12 +229,17 @@ _DRAWING = _functions(
 _WHOLE = {*_DRAWING, *_INITIALISING, *_functions(Tensor, "fill_ zero_ copy_"), *_VALUES, *_DATA}
 _RANDOM = {*_DRAWING, *_DRAWN, *_functions(torch, "bernoulli multinomial normal")}
 _MAY_HOLD = (Tensor, list, tuple, dict)
-# What asks for a tensor's shape, or gives another view of its memory.
-_SHAPE = {
-    getattr(Tensor, name).__get__
-    for name in ("shape", "dtype", "layout", "ndim", "requires_grad", "is_leaf", "grad", "grad_fn", "data", "T", "mT")
+_READ: dict[str, Any] = {
+    name: getattr(Tensor, name).__get__
+    for name in (
+        *("shape", "dtype", "layout", "ndim", "requires_grad", "is_leaf", "grad", "grad_fn", "data", "T", "mT"),
+        *("device", "is_meta", "is_cpu"),
+    )
 }
-_SHAPE |= {Tensor.requires_grad.__set__, Tensor.grad.__set__}  # pyright: ignore[reportAttributeAccessIssue]
+_DEVICE, _IS_CPU = _READ.pop("device"), _READ.pop("is_cpu")
+_PLACE = {_DEVICE, _IS_CPU, _READ.pop("is_meta")}
+# What asks for a tensor's shape, or gives another view of its memory.
+_SHAPE = {*_READ.values(), *(getattr(Tensor, name).__set__ for name in ("requires_grad", "grad"))}
 _SHAPE |= set(
     _functions(
         Tensor,
@@ -243,7 +248,6 @@ _SHAPE |= set(
         "chunk split unbind as_strided expand untyped_storage is_same_size",
     )
 )
-_PLACE = {Tensor.device.__get__, Tensor.is_meta.__get__, Tensor.is_cpu.__get__}
 _ROLES: dict[Any, str] = {
     **dict.fromkeys(_SHAPE, "shape"),
     **dict.fromkeys(_PLACE, "place"),

@@ -16,7 +16,8 @@ L = TypeVar("L", bound=nn.Module)
 
 
 def _outlined(layer_type: Callable[P, L]) -> Callable[P, L]:
-    bare: Any = type(layer_type.__name__, (layer_type,), {"reset_parameters": lambda self: None})
+    bases: Any = (layer_type,)
+    bare: Any = type(bases[0].__name__, bases, {"reset_parameters": lambda self: None})
 
     def make(*args: P.args, **options: P.kwargs) -> L:
         if current() is None:

@@ -1,6 +1,6 @@
 """What cnnzoo uses of torch that torch does not document, all in one place: where a new release is to be checked.
 
-Nothing outside of this file names what torch marks as private, by an underscore in front.
+What torch marks as private, by an underscore in front, is to be named here and nowhere else.
 """
 
 from collections.abc import Callable
@@ -57,8 +57,8 @@ class Derived(nn.Module):
         self._derive()
         return self
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
         self._derive()
 
     def _derive(self) -> None:
