@@ -539,6 +539,8 @@ def pruned():
         (gated, ["layer.gate"]),
         (parametrised, ["layer.parametrizations.weight.original0", "layer.parametrizations.weight.original1"]),
         (pruned, ["layer.weight_orig"]),
+        (lambda: prune.identity(nn.Embedding(3, 3), "weight"), ["layer.weight_orig"]),
+        (lambda: prune.identity(nn.Linear(3, 3), "weight"), ["layer.weight_orig"]),
     ],
 )
 def test_a_parameter_that_no_rule_covers_is_named(make, names):
@@ -550,6 +552,12 @@ def test_a_parameter_that_no_rule_covers_is_named(make, names):
     assert all(name in str(met[0].message) for name in names)
     assert all(torch.equal(model.get_parameter(name), value) for name, value in before.items())
     assert model.fc.bias.eq(0).all()
+
+
+def test_a_reset_reaches_what_shares_its_memory():
+    layer = nn.utils.spectral_norm(nn.Conv2d(3, 3, 1))
+    initialize(filled(layer))
+    assert layer.weight_orig.isfinite().all()
 
 
 def test_multihead_attention_has_a_rule():

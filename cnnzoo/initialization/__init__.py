@@ -17,7 +17,7 @@ from torch import Generator, nn
 
 from cnnzoo.errors import unknown
 from cnnzoo.initialization.fans import fans as fans
-from cnnzoo.initialization.fans import is_weighted
+from cnnzoo.initialization.fans import is_stand_in, is_weighted
 from cnnzoo.initialization.outline import Randomly
 from cnnzoo.initialization.schemes import SCHEMES as SCHEMES
 from cnnzoo.initialization.schemes import Layers as Layers
@@ -74,6 +74,7 @@ def initialize(
             if reset is not None and (held or next(layer.buffers(recurse=False), None) is not None):
                 if not follows or held.keys() - {"weight", "bias"}:
                     reset()
+                    left += (f"{path}.{name}".lstrip(".") for name in held if is_stand_in(layer, name))
             elif held:
                 covered = {"weight", "bias"} if follows else set()
                 left += (f"{path}.{name}".lstrip(".") for name in held if name not in covered)
@@ -85,7 +86,7 @@ def initialize(
     return model
 
 
-def find_scheme(scheme: str | Scheme) -> Scheme:
+def find_scheme(scheme: Any) -> Scheme:
     """The scheme of that name."""
     if not isinstance(scheme, str):
         return scheme

@@ -27,6 +27,15 @@ def is_weighted(layer: nn.Module) -> bool:
     return weight is not None and not is_lazy(weight)
 
 
+def is_stand_in(layer: nn.Module, parameter: str) -> bool:
+    """Whether a layer computes a tensor from this parameter, as after pruning, so that no reset reaches it."""
+    name, _, suffix = parameter.rpartition("_")
+    computed = vars(layer).get(name)
+    if suffix not in ("orig", "g", "v") or not isinstance(computed, Tensor):
+        return False
+    return computed.untyped_storage() is not layer.get_parameter(parameter).untyped_storage()
+
+
 def fans(layer: nn.Module) -> tuple[Fan, Fan]:
     """Fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
 
