@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.initialization import Scheme, initialize
+from cnnzoo.nn.layers import Linear
 from cnnzoo.shapes.probe import ShapeProbe
 from cnnzoo.shapes.trace import check
 
@@ -55,7 +56,7 @@ class CNN(nn.Sequential):
         self.head = head
         self.num_classes = num_classes
         if head and num_classes:
-            self.set_submodule(head[0], nn.Linear(head[1], num_classes))
+            self.set_submodule(head[0], Linear(head[1], num_classes))
 
     def forward(self, input: Tensor) -> Tensor:
         """Images (N, C, H, W) to the output of the last layer; a size that does not fit raises `ShapeError`."""
@@ -97,7 +98,7 @@ class CNN(nn.Sequential):
         like = next(self.parameters())
         layers.pop(last, None)
         if num_classes:
-            fresh = nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
+            fresh = Linear(features, num_classes, device=like.device, dtype=like.dtype)
             layers[last] = initialize(fresh, self.init)
         self._is_now(num_classes=num_classes)
 

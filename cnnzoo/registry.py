@@ -1,6 +1,7 @@
 """The registry: what networks and blocks there are, what paper each is from, and what options it takes."""
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ class ModelSpec:
     build: Callable[..., nn.Module]
     constructor: Callable[..., nn.Module]
 
+    def __reduce__(self) -> tuple[Callable[[str, str], "ModelSpec"], tuple[str, str]]:
+        return _registered, (self.name, self.build.__module__)
+
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The constructor's parameters by name."""
@@ -136,6 +140,12 @@ class ModelSpec:
                 f"{before}{self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
                 f"It takes {', '.join(self.parameters)}."
             )
+
+
+def _registered(name: str, module: str) -> ModelSpec:
+    """The spec of another process, which is here what the same module registers."""
+    importlib.import_module(module)
+    return spec(name)
 
 
 def register(

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "cnnzoo"
 LAYERS = [
     ["errors"],
     ["support"],
-    ["nn"],
     ["initialization"],
+    ["nn"],
     ["construction"],
     ["registry"],
     ["shapes", "shapes.formula", "shapes.receptive_field", "shapes.torch_private"],

@@ -10,13 +10,15 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.init import _calculate_fan_in_and_fan_out
+from torch.nn.utils import prune
 
 import cnnzoo
 from cnnzoo import OptionError, UnknownNameError, initialize
 from cnnzoo.initialization import (
     SCHEMES,
+    InitializationWarning,
     constant,
     fans,
     glorot2010,
@@ -402,9 +404,9 @@ def test_every_recipe_overwrites_every_parameter(network, scheme):
 
 
 def test_default_is_the_networks_own_recipe():
-    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, scheme=partial(normal, std=5.0))
+    model = cnnzoo.CNN({"fc": nn.Linear(200, 100)}, init=partial(normal, std=5.0))
     assert 4 < initialize(model).fc.weight.std() < 6
-    model.scheme = "constant"
+    model.init = "constant"
     assert torch.equal(initialize(model).fc.weight, torch.full((100, 200), 0.1))
 
 
@@ -459,3 +461,108 @@ def test_unknown_distribution(scheme):
 def test_recipe_of_no_layers(scheme):
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
     assert initialize(model, scheme) is model
+
+
+# Layers that say themselves what they are
+
+
+class Mixing(nn.Module):
+    """A layer of one's own: each output sees every input through a weight of another shape than torch's."""
+
+    def __init__(self, bias: str = "none") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((60, 300, 7), math.nan))
+        if bias != "none":
+            self.bias = nn.Parameter(torch.full((60,), math.nan))
+
+    def fans(self) -> tuple[int, int]:
+        return 2100, 420
+
+
+class Uneven(Mixing):
+    """Units with fans of their own."""
+
+    def fans(self) -> tuple[Tensor, Tensor]:
+        fan_in = torch.arange(1.0, 61).view(60, 1, 1)
+        return fan_in, torch.full_like(fan_in, 420)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("make", [Mixing, partial(Mixing, "one"), partial(Uneven, "one")])
+def test_a_layer_with_fans_follows_every_scheme(make, scheme):
+    layer = initialize(make(), scheme, generator=seeded())
+    assert all(parameter.isfinite().all() for parameter in layer.parameters())
+    if scheme == "he2015" and type(layer) is Mixing:
+        assert_distributed(layer.weight, "normal", 2 / 2100)
+    if scheme == "glorot2010" and type(layer) is Mixing:
+        assert_distributed(layer.weight, "uniform", 2 / 2520)
+    if scheme in ("torch_default", "lecun1998") and hasattr(layer, "bias"):
+        fan_in = layer.fans()[0]
+        bound = (fan_in**-0.5) if scheme == "torch_default" else 2.4 / fan_in
+        bound = bound.flatten() if isinstance(bound, Tensor) else bound
+        assert (layer.bias.abs() <= bound).all()
+
+
+def test_fans_that_differ_within_a_unit_need_those_of_the_bias():
+    class Within(Mixing):
+        def fans(self):
+            return torch.ones(60, 300, 1), torch.ones(60, 300, 1)
+
+    with pytest.raises(OptionError, match=r"the fans\(\) of Within differ within a unit, .*; give it unit_fan_in\(\)"):
+        initialize(Within("one"), "lecun1998")
+
+
+def parametrised():
+    return nn.utils.parametrizations.weight_norm(nn.Linear(3, 3, bias=False))
+
+
+def bare():
+    layer = nn.Module()
+    layer.scale = nn.Parameter(torch.zeros(3))
+    return layer
+
+
+def gated():
+    layer = Mixing()
+    layer.gate = nn.Parameter(torch.zeros(3))
+    return layer
+
+
+def pruned():
+    return prune.identity(nn.Linear(3, 3, bias=False), "weight")
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (bare, ["layer.scale"]),
+        (gated, ["layer.gate"]),
+        (parametrised, ["layer.parametrizations.weight.original0", "layer.parametrizations.weight.original1"]),
+        (pruned, ["layer.weight_orig"]),
+        (lambda: prune.identity(nn.Embedding(3, 3), "weight"), ["layer.weight_orig"]),
+        (lambda: prune.identity(nn.Linear(3, 3), "weight"), ["layer.weight_orig"]),
+    ],
+)
+def test_a_parameter_that_no_rule_covers_is_named(make, names):
+    model = nn.ModuleDict({"fc": nn.Linear(2, 2), "layer": make()})
+    before = {name: model.get_parameter(name).clone() for name in names}
+    with pytest.warns(InitializationWarning) as met:
+        initialize(model, "he2015")
+    assert len(met) == 1
+    assert all(name in str(met[0].message) for name in names)
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in before.items())
+    assert model.fc.bias.eq(0).all()
+
+
+def test_a_reset_reaches_what_shares_its_memory():
+    layer = nn.utils.spectral_norm(nn.Conv2d(3, 3, 1))
+    initialize(filled(layer))
+    assert layer.weight_orig.isfinite().all()
+
+
+def test_multihead_attention_has_a_rule():
+    layer = nn.MultiheadAttention(8, 2)
+    with torch.no_grad():
+        layer.in_proj_weight.fill_(math.nan)
+    initialize(layer)
+    assert all(parameter.isfinite().all() for parameter in layer.parameters())

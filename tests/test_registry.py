@@ -1,8 +1,9 @@
 """The registry and what is built from it."""
 
+import copy
+import pickle
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo import registry
-from cnnzoo.construction import outline
 from cnnzoo.errors import suggestion
 from cnnzoo.registry import Config, Paper, register
 
@@ -53,6 +53,16 @@ def test_spec_tells_what_the_default_network_takes(name: str) -> None:
     if spec.kind == "model":
         assert cnnzoo.create(spec.name, device="meta").input_shape == spec.input_shape
     assert spec.paper.citation
+
+
+@pytest.mark.parametrize("name", ["lenet5", "basic_block"])
+def test_a_spec_is_pickled_as_the_one_that_it_is(name: str) -> None:
+    spec = cnnzoo.spec(name)
+    assert pickle.loads(pickle.dumps(spec)) is spec
+    assert copy.deepcopy(spec) is spec
+    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).build.__name__)"
+    run = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(spec), capture_output=True, check=True)
+    assert run.stdout.decode().strip() == name
 
 
 def test_config_notes_every_argument() -> None:
@@ -195,23 +205,3 @@ def test_suggestions_name_only_what_is_about_as_near() -> None:
     assert suggestion("resnet5", known) == "did you mean 'resnet50'?"
     assert suggestion("resnet1", ["resnet18", "resnet50", "resnet10"]).startswith("did you mean 'resnet1")
     assert " or " in suggestion("resnet1", ["resnet18", "resnet10"])
-
-
-def test_only_the_outline_s_own_thread_leaves_layers_uninitialised() -> None:
-    """Whoever builds layers elsewhere meanwhile gets them as torch makes them."""
-    elsewhere: list[nn.Linear] = []
-
-    def layout() -> nn.Module:
-        thread = threading.Thread(target=lambda: elsewhere.append(nn.Linear(64, 64, device="cpu")))
-        thread.start()
-        thread.join()
-        return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm2d(2), nn.Conv2d(1, 1, 1))
-
-    before = nn.Linear.reset_parameters
-    model = outline(layout)
-    assert all(tensor.is_meta for tensor in model.parameters())
-    assert nn.Linear.reset_parameters is before
-    assert 0.1 < elsewhere[0].weight.abs().max() <= 1 / 8
-    with pytest.raises(RuntimeError, match="no"):
-        outline(lambda: (_ for _ in ()).throw(RuntimeError("no")))
-    assert nn.Linear.reset_parameters is before

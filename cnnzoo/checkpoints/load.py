@@ -20,9 +20,8 @@ from cnnzoo.checkpoints.locate import Source
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.checkpoints.weights import check_finite, read_weights
 from cnnzoo.cnn import CNN
-from cnnzoo.construction import Device, materialise, outline
+from cnnzoo.construction import Construction, Device
 from cnnzoo.errors import CheckpointError
-from cnnzoo.initialization import initialize
 from cnnzoo.registry import ModelSpec
 
 SMALL = 64 * 2**20
@@ -53,8 +52,10 @@ def load(
         raise CheckpointError(
             f"{source.path.name} was made with {spec.shown(made_with)}; got {spec.shown(options)}, another network"
         )
+    target = torch.get_default_device() if device is None else torch.device(device)
     with _believed(source.path, not options):
-        model = outline(partial(spec.constructor, **{**made_with, **options}))
+        construction = Construction(partial(spec.constructor, **{**made_with, **options}), target)
+    model = construction.model
     assert isinstance(model, CNN)
     tensors, _ = read_weights(source.path, mmap=mmap, weights_key=weights_key)
     if not source.published and source.path.stat().st_size <= SMALL:
@@ -68,10 +69,7 @@ def load(
     assign(model, tensors, source.path, fresh)
     if source.checkpoint is not None:
         vars(model)["checkpoint"] = _as_it_is_now(source.checkpoint, spec, model, made_with)
-    target = torch.get_default_device() if device is None else torch.device(device)
-    materialise(model, target, dtype, keep_statistics=True)
-    for layer in fresh if target.type != "meta" else ():
-        initialize(model.get_submodule(layer), model.init)
+    construction.finish(dtype)  # which initialises what is fresh
     if fresh:
         asked = spec.shown({name: options[name] for name in ("num_classes", "aux") if name in options})
         warnings.warn(

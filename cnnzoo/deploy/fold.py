@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.errors import DeployError
 from cnnzoo.shapes.trace import is_leaf
+from cnnzoo.support.tracing import Tracer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -79,7 +80,7 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Follows a network's `forward` down to its leaves; what a leaf does inside is its own matter."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

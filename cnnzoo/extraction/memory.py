@@ -5,12 +5,13 @@ It reads graphs of `torch.fx`, and torch's own schemas, which say of every opera
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
+
+from cnnzoo.support.tracing import Tracer
 
 # Of torch's layers, those that may give their input back, or a view of it.
 PASSING = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
@@ -57,35 +58,11 @@ for _name, _operation in AUGMENTED.items():
     setattr(FaithfulProxy, _name, _assignment(_operation))
 
 
-class FaithfulTracer(fx.Tracer):
-    """A tracer whose graphs write where the network writes.
-
-    While it traces, torch.fx sends it the layers of all threads; those of others run as ever.
-    """
-
-    _one_at_a_time = threading.Lock()
-
-    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        with self._one_at_a_time:
-            self._thread = threading.get_ident()
-            return super().trace(root, concrete_args)
+class FaithfulTracer(Tracer):
+    """A tracer whose graphs write where the network writes."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return FaithfulProxy(node, self)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if threading.get_ident() != self._thread:
-            return forward(*args, **kwargs)
-        return self.call_layer(m, forward, args, kwargs)
-
-    def call_layer(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """`call_module`, of this thread."""
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self._thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class Effect(NamedTuple):

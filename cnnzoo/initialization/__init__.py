@@ -7,11 +7,17 @@ run. Batch normalisation always starts as the identity (Ioffe and Szegedy 2015):
     cnnzoo.initialize(model, functools.partial(he2015, mode="fan_out"), generator=torch.Generator().manual_seed(0))
 """
 
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from torch import Generator, nn
 
 from cnnzoo.errors import unknown
-from cnnzoo.initialization.fans import fans
+from cnnzoo.initialization.fans import fans, is_stand_in, is_weighted
+from cnnzoo.initialization.outline import Randomly
 from cnnzoo.initialization.schemes import (
     SCHEMES,
     Layers,
@@ -29,10 +35,11 @@ from cnnzoo.initialization.schemes import (
     truncated_normal,
     zeros,
 )
-from cnnzoo.nn import ConnectionTableConv2d, Subsample
+from cnnzoo.support.torch_private import reset_method
 
 __all__ = [
     "SCHEMES",
+    "InitializationWarning",
     "Layers",
     "Scheme",
     "constant",
@@ -51,8 +58,9 @@ __all__ = [
     "zeros",
 ]
 
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, ConnectionTableConv2d, Subsample)
-NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+class InitializationWarning(UserWarning):
+    """Parameters that nothing says how to initialise."""
 
 
 @torch.no_grad()
@@ -61,10 +69,14 @@ def initialize(
 ) -> nn.Module:
     """Initialise every layer of a network, in place.
 
+    Convolutions, linear layers, and layers with `fans()` follow the scheme. Every other layer starts as its
+    `reset_parameters` says: normalisation as the identity. A parameter for which nothing says how it starts is left
+    as it is, with an `InitializationWarning` that names it.
+
     Args:
-        model: any network. Convolutions, linear layers and the sub-sampling of LeNet-5 follow the scheme;
-            normalisation starts as the identity; any other layer that can does as its `reset_parameters` says.
-        scheme: a scheme or the name of one (see `cnnzoo.initialization.SCHEMES`); by default the network's own.
+        model: any network.
+        scheme: a scheme or the name of one (see `cnnzoo.initialization.SCHEMES`). By default the network's own; in a
+            network that has none, that of the network inside it that a layer belongs to, or else `torch_default`.
         generator: where the random numbers come from, on the model's device; by default torch's global generator.
 
     Returns:
@@ -73,40 +85,60 @@ def initialize(
     Raises:
         UnknownNameError: there is no scheme of that name.
     """
-    if scheme is None:
-        own: str | Scheme = getattr(model, "init", torch_default)
-        scheme = own
-    if isinstance(scheme, str):
-        if scheme not in SCHEMES:
-            raise unknown("initialize", "scheme", scheme, SCHEMES)
-        scheme = SCHEMES[scheme]
-    weighted = []
-    for module in model.modules():
-        if isinstance(module, WEIGHTED):
-            weighted.append(module)
-        elif isinstance(module, NORMALISED):
-            module.reset_parameters()
-        elif next(module.parameters(recurse=False), None) is not None:
-            _reset(module, generator)
-    scheme(weighted, generator)
+    chosen = None if scheme is None else find_scheme(scheme)
+    weighted: dict[Scheme, list[nn.Module]] = {}
+    left: list[str] = []
+    with nullcontext() if generator is None else Randomly(generator):
+        for path, layer, own in with_schemes(model.named_modules()):
+            held = dict(layer.named_parameters(recurse=False))
+            follows = is_weighted(layer)
+            reset = reset_method(layer)
+            if reset is not None and (held or next(layer.buffers(recurse=False), None) is not None):
+                if not follows or held.keys() - {"weight", "bias"}:
+                    reset()
+                    left += (f"{path}.{name}".lstrip(".") for name in held if is_stand_in(layer, name))
+            elif held:
+                covered = {"weight", "bias"} if follows else set()
+                left += (f"{path}.{name}".lstrip(".") for name in held if name not in covered)
+            if follows:
+                weighted.setdefault(chosen or own or torch_default, []).append(layer)
+    for one, layers in weighted.items():
+        one(layers, generator)
+    warn_of(left, "initialize", stacklevel=3)
     return model
 
 
-def _reset(module: nn.Module, generator: Generator | None) -> None:
-    """Reset a layer that no scheme speaks about; its own method knows the global generator only, which is kept."""
-    reset = getattr(module, "reset_parameters", None)
-    if not callable(reset):
+def find_scheme(scheme: Any) -> Scheme:
+    """The scheme of that name."""
+    if not isinstance(scheme, str):
+        return scheme
+    if scheme not in SCHEMES:
+        raise unknown("initialize", "scheme", scheme, SCHEMES)
+    return SCHEMES[scheme]
+
+
+def with_schemes(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module, Scheme | None]]:
+    """The modules of a network by path, with the scheme (`CNN.init`) of the outermost network around that has one."""
+    schemes: dict[str, Scheme] = {}
+    for path, module in modules:
+        around = schemes.get(path.rpartition(".")[0]) if path else None
+        own: Any = vars(module).get("init")
+        if around is None and (isinstance(own, str) or callable(own)):
+            around = find_scheme(own)
+        if around is not None:
+            schemes[path] = around
+        yield path, module, around
+
+
+def warn_of(parameters: Iterable[str], operation: str, stacklevel: int) -> None:
+    """Warn of parameters that were left as they were."""
+    names = list(parameters)
+    if not names:
         return
-    if generator is None:
-        reset()
-        return
-    device = generator.device
-    seed = int(torch.randint(2**31, (), generator=generator, device=device))
-    if device.type == "cuda":
-        with torch.random.fork_rng([device]), torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-            reset()
-    else:
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
-            reset()
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    warnings.warn(
+        f"{operation}: nothing says how to initialise {shown}; left as it was. Give the layer a reset_parameters() "
+        "method, or fans() if it has a weight that follows the scheme (see cnnzoo.nn)",
+        InitializationWarning,
+        stacklevel=stacklevel + 1,
+    )

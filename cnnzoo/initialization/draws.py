@@ -3,10 +3,15 @@
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 
 import torch
 from torch import Generator, Tensor
+
+from cnnzoo.initialization.outline import Outline, Randomly
+from cnnzoo.support.torch_private import is_watched, without_modes
 
 Fan = float | Tensor
 Draw = Callable[[Tensor, Generator | None], object]
@@ -15,13 +20,20 @@ Finish = Callable[[Tensor], object]
 SHARE = 1 << 18
 """Numbers that share a generator."""
 
+TRANSPARENT = (Outline, Randomly)
+"""Modes that have nothing to do with what is drawn here."""
+
 
 class Draws:
     """Fills tensors with random numbers when its block is left.
 
     On the CPU torch draws numbers one after the other, and a network waits for them longer than for anything else.
     Here tensors are cut into shares that are drawn on all of torch's threads, each from a generator of its own; the
-    given generator draws their seeds, so the numbers do not depend on how many threads there are.
+    given generator draws their seeds, so the numbers do not depend on how many threads there are. Torch's global
+    generator draws seeds only: it is locked while it draws, and a process that is forked meanwhile never gets the lock.
+
+    The threads are in inference mode where the caller is. A mode of the caller that wants to see every operation, such
+    as a `TorchDispatchMode`, sees them: then the caller's thread does all the work.
     """
 
     def __init__(self, generator: Generator | None) -> None:
@@ -67,16 +79,26 @@ class Draws:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
             return
-        shares = list(self._shares())
-        if len(shares) == 1 or any(piece.device.type != "cpu" for piece, _ in self.pieces):
-            _fill(self.pieces, self.generator)
-        elif shares:
-            seeds = torch.randint(2**62, (len(shares),), generator=self.generator, device="cpu").tolist()
-            generators = (Generator("cpu").manual_seed(seed) for seed in seeds)
-            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-                list(threads.map(_fill, shares, generators))
+        self._draw()
         for tensor, finish in self.finishes:
             finish(tensor)
+
+    def _draw(self) -> None:
+        shares = list(self._shares())
+        plain = all(type(piece) is Tensor and piece.device.type == "cpu" for piece, _ in self.pieces)
+        if not plain or (len(shares) == 1 and self.generator is not None):
+            _fill(self.pieces, self.generator)
+            return
+        with without_modes():  # one of them may know shapes only
+            seeds = torch.randint(2**62, (len(shares),), generator=self.generator, device="cpu").tolist()
+        generators = [Generator("cpu").manual_seed(seed) for seed in seeds]
+        if len(shares) == 1 or is_watched(TRANSPARENT):
+            for share, generator in zip(shares, generators, strict=True):
+                _fill(share, generator)
+        elif shares:
+            fill = partial(_fill_in, torch.is_inference_mode_enabled())
+            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+                list(threads.map(fill, shares, generators))
 
     def _shares(self) -> Iterator[list[tuple[Tensor, Draw]]]:
         """The pieces in order, in lists of about `SHARE` numbers."""
@@ -102,3 +124,8 @@ def _normal(std: float) -> Draw:
 def _fill(share: list[tuple[Tensor, Draw]], generator: Generator | None) -> None:
     for tensor, draw in share:
         draw(tensor, generator)
+
+
+def _fill_in(inference: bool, share: list[tuple[Tensor, Draw]], generator: Generator) -> None:
+    with torch.inference_mode() if inference else nullcontext():
+        _fill(share, generator)

@@ -8,8 +8,7 @@ from torch import Generator, Tensor, nn
 
 from cnnzoo.errors import OptionError
 from cnnzoo.initialization.draws import Draws, Fan
-from cnnzoo.initialization.fans import bias_of, fans, unit_fan_in, units_of, weight_of
-from cnnzoo.nn import ConnectionTableConv2d, Subsample
+from cnnzoo.initialization.fans import bias_of, fans, own, unit_fan_in, units_of, weight_of
 
 Layers = Sequence[nn.Module]
 Scheme = Callable[[Layers, Generator | None], None]
@@ -22,10 +21,12 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
     """
     with Draws(generator) as draws:
         for layer in layers:
-            own = isinstance(layer, (ConnectionTableConv2d, Subsample))
-            # For a transposed convolution torch takes the wrong axis of the weight; so does this.
-            draws.uniform(weight_of(layer), (fans(layer)[0] if own else weight_of(layer)[0].numel()) ** -0.5)
-            draws.uniform(bias_of(layer), (unit_fan_in(layer) if own else weight_of(layer)[0].numel()) ** -0.5)
+            if own(layer, "fans"):
+                weights, biases = fans(layer)[0], unit_fan_in(layer)
+            else:  # for a transposed convolution torch takes the wrong axis of the weight; so does this
+                weights = biases = weight_of(layer)[0].numel()
+            draws.uniform(weight_of(layer), weights**-0.5)
+            draws.uniform(bias_of(layer), biases**-0.5)
 
 
 def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0) -> None:

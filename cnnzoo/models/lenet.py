@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.nn import ConnectionTable, ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
+from cnnzoo.nn.layers import Conv2d, Linear
 from cnnzoo.registry import Paper, register
 
 __all__ = ["DIGIT_CODES", "TABLE_I", "LeNet5", "MAPLoss", "lenet5"]
@@ -77,18 +78,18 @@ class LeNet5(CNN):
             return Subsample(channels) if pool == "subsample" else POOLS[pool](2)
 
         layers: dict[str, nn.Module] = {
-            "c1": nn.Conv2d(in_channels, 6, 5, padding=(32 - field) // 2),
+            "c1": Conv2d(in_channels, 6, 5, padding=(32 - field) // 2),
             f"{name}1": squash(),
             "s2": subsample(6),
             f"{name}2": squash(),
-            "c3": nn.Conv2d(6, 16, 5) if connections == "dense" else ConnectionTableConv2d(6, connections, 5),
+            "c3": Conv2d(6, 16, 5) if connections == "dense" else ConnectionTableConv2d(6, connections, 5),
             f"{name}3": squash(),
             "s4": subsample(maps),
             f"{name}4": squash(),
-            "c5": nn.Conv2d(maps, 120, 5),
+            "c5": Conv2d(maps, 120, 5),
             f"{name}5": squash(),
             "flatten": nn.Flatten(),
-            "f6": nn.Linear(120, 84),
+            "f6": Linear(120, 84),
             f"{name}6": squash(),
         }
         if pool != "subsample":  # only the trainable sub-sampling of 1998 is squashed

@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnzoo.cnn import CNN
 from cnnzoo.nn import LocalResponseNorm
+from cnnzoo.nn.layers import BatchNorm2d, Conv2d, Linear
 from cnnzoo.registry import Paper, register
 
 __all__ = [
@@ -68,9 +69,9 @@ class VGG(CNN):
         inputs = in_channels
         for block, (kernels, width) in enumerate(zip(configuration, WIDTHS, strict=True), 1):
             for i, kernel in enumerate(kernels, 1):
-                layers[f"conv{block}_{i}"] = nn.Conv2d(inputs, width, kernel, padding=kernel // 2)
+                layers[f"conv{block}_{i}"] = Conv2d(inputs, width, kernel, padding=kernel // 2)
                 if norm:
-                    layers[f"bn{block}_{i}"] = nn.BatchNorm2d(width)
+                    layers[f"bn{block}_{i}"] = BatchNorm2d(width)
                 layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
                 inputs = width
             if lrn and block == 1:  # Table 1, column A-LRN, with the constants of AlexNet
@@ -79,7 +80,7 @@ class VGG(CNN):
         layers["avgpool"] = nn.AdaptiveAvgPool2d(7)  # nothing to do at 224x224; lets other sizes in
         layers["flatten"] = nn.Flatten()
         for name, features in (("6", 512 * 7 * 7), ("7", 4096)):
-            layers[f"fc{name}"] = nn.Linear(features, 4096)
+            layers[f"fc{name}"] = Linear(features, 4096)
             layers[f"relu{name}"] = nn.ReLU(inplace=True)
             layers[f"drop{name}"] = nn.Dropout(dropout)
         super().__init__(

@@ -1,8 +1,12 @@
 """The layers that torch does not have: those of LeNet-5 (1998), and the blocks that two or more families share.
 
-A layer whose parameters are not an ordinary weight tells the rest of the library what it is by three optional
-methods: `fans()` for initialization, `macs(output_shape)` for the shape table and `connections(output_shape)` for
-the paper's own count.
+A layer tells the rest of the library what it is by optional methods:
+
+- `fans()`: a scheme initialises its `weight` and, if it has one, its `bias`. Returns fan-in and fan-out, numbers or
+  tensors that broadcast against the weight. Where fan-ins differ between units, `unit_fan_in()` returns those of the
+  bias, and `units()` the weight in parts whose rows each belong to one unit.
+- `reset_parameters()`: initialises every other parameter, and the layer if it has no `fans()`.
+- `macs(output_shape)` for the shape table, and `connections(output_shape)` for the paper's own count.
 """
 
 from cnnzoo.nn.inception import Branches, ConvUnit, ScaledResidual

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from cnnzoo.nn.layers import BatchNorm2d, Conv2d
+
 Size = int | tuple[int, int]
 
 
@@ -33,9 +35,9 @@ class ConvUnit(nn.Sequential):
         if padding is None:
             height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
             padding = (height // 2, width // 2)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=not norm)
+        self.conv = Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=not norm)
         if norm:
-            self.bn = nn.BatchNorm2d(out_channels, eps=1e-3)  # as the authors' code has it
+            self.bn = BatchNorm2d(out_channels, eps=1e-3)  # as the authors' code has it
         self.relu = nn.ReLU(inplace=True)
 
 

@@ -1,13 +1,14 @@
 """The layers of LeNet-5 as it was printed in 1998, which torch does not have."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.support.torch_private import Derived
 
 ConnectionTable = Sequence[Sequence[int]]
 
@@ -60,7 +61,7 @@ class Subsample(nn.Module):
         return f"{len(self.weight)}, kernel_size={self.kernel_size}"
 
 
-class ConnectionTableConv2d(nn.Module):
+class ConnectionTableConv2d(Derived):
     """A convolution in which each output map sees only the input maps that a table lists for it.
 
     It holds the kernels that exist and no others, `weight` (kernels, K, K) and `bias` (maps,), in the table's order,
@@ -92,12 +93,15 @@ class ConnectionTableConv2d(nn.Module):
             raise OptionError("ConnectionTableConv2d: the connection table is empty; give one row for each output map")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, len(table), kernel_size
         self.table = tuple(tuple(inputs) for inputs in table)
-        places = [row * in_channels + i for row, inputs in enumerate(self.table) for i in inputs]
-        self.weight = nn.Parameter(torch.empty(len(places), kernel_size, kernel_size))
+        self.weight = nn.Parameter(torch.empty(sum(map(len, self.table)), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(table)))
-        # Real even where the module is built on the meta device; it follows from the table, so no file need hold it.
-        self.register_buffer("index", torch.tensor(places, device="cpu"), persistent=False)
+        self.register_buffer("index", self.derived()["index"], persistent=False)
         self.reset_parameters()
+
+    def derived(self) -> dict[str, Tensor]:
+        """Where the kernels stand in the dense weight, which follows from the table, so that no file need hold it."""
+        places = [row * self.in_channels + i for row, inputs in enumerate(self.table) for i in inputs]
+        return {"index": torch.tensor(places)}
 
     def reset_parameters(self) -> None:
         """Uniform within 1 / sqrt(fan-in), torch's own default for a convolution, with each map's own fan-in."""
@@ -127,6 +131,10 @@ class ConnectionTableConv2d(nn.Module):
         """Fan-in of each output map's units, (maps,)."""
         return torch.tensor([len(row) * self.kernel_size**2 for row in self.table], dtype=torch.float32, device="cpu")
 
+    def units(self) -> Iterator[Tensor]:
+        """The kernels of each output map, (1, kernels, K, K)."""
+        return (kernels.unsqueeze(0) for kernels in self.weight.split([len(row) for row in self.table]))
+
     def macs(self, output_shape: tuple[int, ...]) -> int:
         """Only the connections that exist count; the zeros of the dense weight do not."""
         return self.weight.numel() * math.prod(output_shape[1:])
@@ -151,8 +159,12 @@ class RBFOutput(nn.Module):
 
     def __init__(self, codes: Tensor) -> None:
         super().__init__()
-        # Real even where the module is built on the meta device: no recipe could bring the codes back.
-        self.register_buffer("codes", codes.detach().clone().to("cpu", torch.get_default_dtype()))
+        self.initial = codes.detach().clone().to("cpu", torch.get_default_dtype())
+        self.register_buffer("codes", self.initial.clone())
+
+    def reset_parameters(self) -> None:
+        """Start with the codes that it was made with."""
+        self.codes.copy_(self.initial)
 
     def forward(self, features: Tensor) -> Tensor:
         if features.shape[-1] != self.codes.shape[1]:

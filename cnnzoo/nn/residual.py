@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnzoo.errors import OptionError
+from cnnzoo.nn.layers import BatchNorm2d, Conv2d
 
 Shortcut = Literal["A", "B", "C"]
 ResidualBlock = Callable[[int, int, int, nn.Module | None], nn.Module]
@@ -66,8 +67,8 @@ def shortcut_around(
         return None
     if option == "A":
         return ZeroPadShortcut(in_channels, out_channels, stride)
-    projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-    return nn.Sequential(projection, nn.BatchNorm2d(out_channels)) if norm else projection
+    projection = Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return nn.Sequential(projection, BatchNorm2d(out_channels)) if norm else projection
 
 
 def stage(
@@ -102,12 +103,12 @@ def quarter(out_channels: int) -> int:
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size at stride 1; the batch normalisation beside it has the bias."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """A 1x1 convolution, likewise."""
-    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
 
 class BasicBlock(nn.Module):
@@ -129,10 +130,10 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = conv3x3(out_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm2d(out_channels)
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,11 +171,11 @@ class Bottleneck(nn.Module):
         width = quarter(out_channels)
         first, second = (stride, 1) if stride_first else (1, stride)
         self.conv1 = conv1x1(in_channels, width, first)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width)
         self.conv2 = conv3x3(width, width, second)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv3 = conv1x1(width, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.bn3 = BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
@@ -212,10 +213,10 @@ class PreActBasicBlock(nn.Module):
         preact: bool = True,
     ) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels) if preact else None
+        self.bn1 = BatchNorm2d(in_channels) if preact else None
         self.relu = nn.ReLU(inplace=True)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.downsample = downsample
 
@@ -258,12 +259,12 @@ class PreActBottleneck(nn.Module):
         super().__init__()
         width = quarter(out_channels)
         first, second = (stride, 1) if stride_first else (1, stride)
-        self.bn1 = nn.BatchNorm2d(in_channels) if preact else None
+        self.bn1 = BatchNorm2d(in_channels) if preact else None
         self.relu = nn.ReLU(inplace=True)
         self.conv1 = conv1x1(in_channels, width, first)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv2 = conv3x3(width, width, second)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.bn3 = BatchNorm2d(width)
         self.conv3 = conv1x1(width, out_channels)
         self.downsample = downsample
 

@@ -1,0 +1,67 @@
+"""What cnnzoo uses of torch that torch does not document, all in one place: where a new release is to be checked.
+
+What torch marks as private, by an underscore in front, is to be named here and nowhere else.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn, overrides
+from torch.utils import _python_dispatch
+from torch.utils._device import DeviceContext
+
+
+def is_watched(ignored: tuple[type, ...] = ()) -> bool:
+    """Whether this thread has a mode that sees every operation, the default device and those of some types apart."""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    return any(not isinstance(mode, (DeviceContext, *ignored)) for mode in overrides._get_current_function_mode_stack())
+
+
+def without_modes() -> AbstractContextManager[Any]:
+    """A context without this thread's dispatch modes, such as the one that makes tensors of shapes only."""
+    active = torch._C._len_torch_dispatch_stack()  # without one, a second of imports is spared
+    return _python_dispatch._disable_current_modes() if active else nullcontext()
+
+
+def reset_method(layer: nn.Module) -> Callable[[], object] | None:
+    """The method by which a layer initialises its parameters; that of `nn.MultiheadAttention` is private."""
+    method = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+    return method if callable(method) else None
+
+
+def tensors_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """A module's own parameters and buffers, each with the dict that holds it and its name there."""
+    return [
+        (held, name, tensor)
+        for held in (module._parameters, module._buffers)
+        for name, tensor in held.items()
+        if tensor is not None
+    ]
+
+
+class Derived(nn.Module):
+    """A layer with non-persistent buffers that follow from its arguments.
+
+    They are made anew wherever its parameters go: no file holds them, and `to_empty` would leave them without values.
+    """
+
+    def derived(self) -> dict[str, Tensor]:
+        """The buffers by name."""
+        raise NotImplementedError
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Derived":
+        super()._apply(fn, recurse)
+        self._derive()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self._derive()
+
+    def _derive(self) -> None:
+        device = next(self.parameters()).device
+        for name, value in self.derived().items():
+            setattr(self, name, value.to(device))
