@@ -162,7 +162,7 @@ def test_config_says_how_it_was_made(block: Variant) -> None:
 @every_block
 def test_is_public_and_documented(block: Variant) -> None:
     spec = cnnzoo.spec(block.name)
-    assert getattr(cnnzoo, block.name) is spec.build
+    assert getattr(cnnzoo.models, block.name) is spec.build
     assert block.name not in cnnzoo.list_models()
     assert len(spec.summary) > 20
     text = inspect.getdoc(spec.build) or ""

@@ -482,7 +482,7 @@ class Mixing(nn.Module):
 class Uneven(Mixing):
     """Units with fans of their own."""
 
-    def fans(self) -> tuple[Tensor, Tensor]:
+    def fans(self) -> tuple[Tensor, Tensor]:  # pyright: ignore
         fan_in = torch.arange(1.0, 61).view(60, 1, 1)
         return fan_in, torch.full_like(fan_in, 420)
 
@@ -505,7 +505,7 @@ def test_a_layer_with_fans_follows_every_scheme(make, scheme):
 
 def test_fans_that_differ_within_a_unit_need_those_of_the_bias():
     class Within(Mixing):
-        def fans(self):
+        def fans(self):  # pyright: ignore
             return torch.ones(60, 300, 1), torch.ones(60, 300, 1)
 
     with pytest.raises(OptionError, match=r"the fans\(\) of Within differ within a unit, .*; give it unit_fan_in\(\)"):
