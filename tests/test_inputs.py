@@ -207,6 +207,18 @@ def test_the_line_that_asks_for_values_is_named():
         infer_shapes(Host(), (3, 8, 8))
 
 
+def test_values_after_the_last_layer_do_not_matter():
+    model = Calls(lambda x, conv: conv(x).argmax().item(), nn.Conv2d(3, 4, 3))
+    with pytest.warns(
+        cnnzoo.ProbeWarning, match=r"after its last layer the model asks for values at test_inputs\.py:\d+ "
+    ):
+        table = summary(model, (3, 8, 8))
+    assert (table.layers[0].output_shape, table.params, table.macs) == ((4, 6, 6), 112, 4 * 27 * 36)
+    before = Calls(lambda x, first, last: last(first(x) * x.mean().item()), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with pytest.raises(OptionError, match="the model asks for the values of a tensor at"):
+        summary(before, (3, 8, 8))
+
+
 # Compiled networks
 
 

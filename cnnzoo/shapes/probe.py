@@ -87,6 +87,16 @@ class ProbeWarning(UserWarning):
     """Something about a network that the probe does not count or know; its shapes are right."""
 
 
+class ValuesError(OptionError):
+    """The model asked for values, of which there are none; `where` is the line of its code."""
+
+    def __init__(self, operation: str, where: str) -> None:
+        super().__init__(
+            f"{operation}: the model asks for the values of a tensor at {where}; shapes alone cannot follow it"
+        )
+        self.where = where
+
+
 class Trace:
     """One pass through a model: the modules entered, what they gave, and the multiply-adds so far.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.errors import ShapeError
 from cnnzoo.shapes import receptive_field as fields
 from cnnzoo.shapes.formula import formula, output_size, transposed_size, windows
 from cnnzoo.shapes.probe import (
@@ -18,6 +18,7 @@ from cnnzoo.shapes.probe import (
     RULES,
     WEIGHING,
     ShapeProbe,
+    ValuesError,
     asking_line,
     named,
     probes,
@@ -1429,11 +1430,8 @@ def counted(x, *args, **kwargs):
 # Values, of which there are none
 
 
-def _asks_for_values(x: Probe) -> OptionError:
-    return OptionError(
-        f"{x.trace.operation}: the model asks for the values of a tensor at {asking_line()}; "
-        "shapes alone cannot follow it"
-    )
+def _asks_for_values(x: Probe) -> ValuesError:
+    return ValuesError(x.trace.operation, asking_line())
 
 
 @rule(

@@ -2,7 +2,7 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import cnnzoo.shapes.rules  # noqa: F401  fills RULES
 from cnnzoo.errors import OptionError, ShapeError, unknown
 from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
-from cnnzoo.shapes.probe import ShapeProbe, Trace, Watch, image_axes, probes, shown, tensors
+from cnnzoo.shapes.probe import ShapeProbe, Trace, ValuesError, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
 from cnnzoo.shapes.torch_private import compiled
 
@@ -447,10 +447,20 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
         execute(model, inputs, run, probe, tuple(names))
     except ShapeError as error:
         raise _located(model, names, inputs, run, error) from None
+    except ValuesError as error:
+        if not _complete(names, found):
+            raise
+        run.warn(f"after its last layer the model asks for values at {error.where}; what follows is not listed")
     finally:
         for hook in hooks:
             hook.remove()
     return found
+
+
+def _complete(modules: Iterable[nn.Module], found: Sequence[Call]) -> bool:
+    """Whether every layer with parameters has run."""
+    ran = {call.module for call in found}
+    return bool(ran) and all(module in ran for module in modules if is_leaf(module) and module._parameters)
 
 
 def execute(
