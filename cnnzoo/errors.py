@@ -23,10 +23,10 @@ class CnnzooError(Exception):
     operation = ""
 
     def __str__(self) -> str:
-        return f"{self.operation}: {self.message}" if self.operation else self.message
+        return f"{self.operation}: {self.text}" if self.operation else self.text
 
     @property
-    def message(self) -> str:
+    def text(self) -> str:
         """The text without the operation's name, for a program that has names of its own for what it does."""
         return super().__str__()
 
@@ -69,7 +69,7 @@ class ShapeError(CnnzooError, ValueError):
         self.features = features
 
     def __reduce__(self):
-        return (_rebuild, (self.message, self.layer, self.excess), vars(self))
+        return (_rebuild, (self.text, self.layer, self.excess), vars(self))
 
 
 def _rebuild(message: str, layer: str | None, excess: int) -> ShapeError:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnzoo.initialization import SCHEMES
+from cnnzoo.initialization.fans import is_weighted
 from cnnzoo.nn import (
     BasicBlock,
     Bottleneck,
@@ -322,9 +323,7 @@ def strides_moved(modules: dict[str, nn.Module]) -> Iterator[Mutation]:
 def initializations(model: nn.Module) -> Iterator[Mutation]:
     own = model.scheme if hasattr(model, "scheme") else model.init
     scheme = SCHEMES[own] if isinstance(own, str) else own
-    from cnnzoo.initialization import WEIGHTED
-
-    names = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
+    names = [name for name, module in model.named_modules() if is_weighted(module)]
     for i, name in enumerate(names):
 
         def doubled(layers, generator=None, i: int = i):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 import cnnzoo
-from cnnzoo.data.captchas import Captcha, DrawnCaptchas, FreshCaptchas
+from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing

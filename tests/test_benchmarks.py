@@ -169,7 +169,7 @@ def test_only_public_names_of_cnnzoo_are_used_but_for_some() -> None:
         if name.removeprefix("cnnzoo.") not in ("nn", "models", "initialization", "data", "training", "shapes")
     }
     assert {one.partition(":")[0] for one in inside} <= {
-        *("training", "load", "play", "reproductions"),  # benchmarks
+        *("training", "load", "play", "reproductions", "zoos"),  # benchmarks
         "networks",  # pages of the site
     }, inside
 

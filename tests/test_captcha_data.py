@@ -12,8 +12,8 @@ import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import cnnzoo
-from cnnzoo.data import captchas as module
-from cnnzoo.data.captchas import Captcha, DrawnCaptchas, FreshCaptchas, captchas, read_captchas, write_captchas
+from cnnzoo.data import captcha as module
+from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas, captchas, read_captchas, write_captchas
 
 SMALL = {"charset": "01ab", "length": 3, "width": 90, "height": 40}
 
@@ -73,7 +73,7 @@ def test_processes_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_do_not_wait_for_torch() -> None:
     import subprocess
 
-    script = "import sys; import cnnzoo.data.captchas; print('torch' in sys.modules)"
+    script = "import sys; import cnnzoo.data.captcha; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -106,7 +106,7 @@ def test_processes_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import time\n"
-        "from cnnzoo.data.captchas import Captcha, DrawnCaptchas\n"
+        "from cnnzoo.data.captcha import Captcha, DrawnCaptchas\n"
         "if __name__ == '__main__':\n"
         "    drawn = DrawnCaptchas(Captcha(), 'train', processes=2)\n"
         "    next(drawn.begin(range(200)))\n"

@@ -18,7 +18,7 @@ from test_data import write_idx_folder
 import cnnzoo
 from cnnzoo.checkpoints.pin import pin
 from cnnzoo.cli import main
-from cnnzoo.data.captchas import Captcha
+from cnnzoo.data.captcha import Captcha
 from cnnzoo.data.pictures import samples
 from cnnzoo.training.recipe import list_recipes
 

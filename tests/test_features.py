@@ -26,6 +26,7 @@ import cnnzoo
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.extraction.tables.parts import Parts
 from cnnzoo.extraction.tables.table import Column, encoded, write_stream
+from cnnzoo.shapes.probe import ShapeProbe
 
 CLASSES = ["bag", "boot", "coat"]
 
@@ -76,7 +77,7 @@ def test_a_row_for_each_picture(lenet: cnnzoo.CNN, pictures: Path, tmp_path: Pat
     assert table.features.shape == (30, 84)
     torch.testing.assert_close(table.features, direct(lenet, pictures, table.files, "f6"))
     assert (table.model, table.layers, table.skipped) == ("lenet5", ("f6",), {})
-    assert table.origin["checkpoint"] == "fashion_mnist"
+    assert table.origin["checkpoint"] == "mnist"
     assert repr(table) == "FeatureTable(30 pictures x 84 features of lenet5)"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "t.safetensors"]
 
@@ -534,7 +535,7 @@ def test_a_worker_that_is_killed(lenet: cnnzoo.CNN, pictures: Path, tmp_path: Pa
 
 def test_too_little_memory(lenet: cnnzoo.CNN, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(self, input):
-        if isinstance(input, Tensor):  # and not a probe of its shape
+        if not isinstance(input, ShapeProbe):
             raise torch.OutOfMemoryError("tried to allocate 2 GiB")
         return input
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 import cnnzoo
 from cnnzoo.cli import main
-from cnnzoo.data.captchas import Captcha
+from cnnzoo.data.captcha import Captcha
 from cnnzoo.data.pictures import open_picture, samples
 from cnnzoo.play import pages
 from cnnzoo.play.manifest import DETAILS, described, shown
@@ -236,7 +236,7 @@ def test_lenets_answer_as_torch_does(data: str, browser: Browser, address: str, 
             with torch.inference_mode():
                 expected = model(model.checkpoint.transforms()(image).unsqueeze(0))[0]
             found = scores(browser, f'.answer[data-network="{name}"]')
-            assert (found - expected).abs().max() < 1e-4
+            assert ((found - expected).abs() / expected.abs().clamp_min(1)).max() < 1e-4
 
 
 def test_captchas_are_read_as_torch_reads_them(browser: Browser, address: str, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_shown_products_add_up(browser: Browser, address: str) -> None:
 
 
 def test_codes_and_distances_of_1998(browser: Browser, address: str) -> None:
-    spec = next(one for one in LENETS if one["classic"])
+    spec = next(one for one in LENETS if one["classic"] and one["data"] == "fashion_mnist")
     browser.open(f"{address}/play/?lang=en#{spec['data']}")
     rows = f'.stack[data-network="{spec["id"]}"] .code'
     expected = [-score for score in scores(browser, f'.answer[data-network="{spec["id"]}"]').tolist()]

@@ -12,7 +12,7 @@ import torch
 import cnnzoo
 from cnnzoo.checkpoints.table import list_checkpoints
 from cnnzoo.checkpoints.weights import read_weights, write_weights
-from cnnzoo.data.captchas import Captcha
+from cnnzoo.data.captcha import Captcha
 from cnnzoo.data.pictures import samples
 from cnnzoo.training.recipe import list_recipes
 

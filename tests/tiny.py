@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from cnnzoo.data.captchas import Captcha, DrawnCaptchas
+from cnnzoo.data.captcha import Captcha, DrawnCaptchas
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import class_names
 from cnnzoo.training.recipe import Recipe

@@ -192,7 +192,7 @@ def _network(said: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
         version = said.get("library_version", __version__)
         other = "" if version == __version__ else f", {short(repr(version))}, where this is {__version__}"
         raise CheckpointError(
-            f"{short(error.message, 800)} The file is damaged, or from another version of cnnzoo{other}."
+            f"{short(error.text, 800)} The file is damaged, or from another version of cnnzoo{other}."
         ) from None
     return name, options
 

@@ -28,4 +28,4 @@ def one_line(error: CnnzooError | OSError, command: click.Command | None) -> str
         known = arguments and all(one[1] in options for one in arguments)
         return " ".join(map(option, arguments)) if known else match[0]
 
-    return " ".join(ARGUMENT.sub(option, CALL.sub(call, error.message)).split())
+    return " ".join(ARGUMENT.sub(option, CALL.sub(call, error.text)).split())

@@ -217,7 +217,7 @@ def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
     from rich.progress import Progress
 
-    from cnnzoo.data.captchas import Captcha, write_captchas
+    from cnnzoo.data.captcha import Captcha, write_captchas
     from cnnzoo.support.files import replacing
 
     with Progress(transient=True) as progress, replacing(out) as aside:

@@ -1,11 +1,15 @@
 """Images: the data sets of the training recipes, what turns an image into a network's input, and ten samples."""
 
-from cnnzoo.data.captchas import Captcha, FreshCaptchas, captchas, write_captchas
-from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
-from cnnzoo.data.digits import find_digits
-from cnnzoo.data.images import ImageSet, PictureFiles, hold_out
-from cnnzoo.data.pictures import Sample, open_picture, samples
-from cnnzoo.data.preprocessing import Preprocessing
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnzoo.data.captcha import Captcha, FreshCaptchas, captchas, write_captchas
+    from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
+    from cnnzoo.data.digits import find_digits
+    from cnnzoo.data.images import ImageSet, PictureFiles, hold_out
+    from cnnzoo.data.pictures import Sample, open_picture, samples
+    from cnnzoo.data.preprocessing import Preprocessing
 
 __all__ = [
     "Captcha",
@@ -26,3 +30,19 @@ __all__ = [
     "samples",
     "write_captchas",
 ]
+
+_FILES = ("captcha", "datasets", "digits", "images", "pictures", "preprocessing")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name on first use: processes that draw CAPTCHAs need not wait for torch."""
+    if name in __all__:
+        for file in _FILES:
+            found = vars(importlib.import_module(f"cnnzoo.data.{file}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1151,6 +1151,10 @@ def pad(x, pad, mode="constant", value=None):
             raise ShapeError(
                 f"wraps {max(before, after)} pixels of {shown(x.shape)} around: more than there are", excess=-1
             )
+        if size + min(before, 0) + min(after, 0) < 0:
+            raise ShapeError(
+                f"cuts {-min(before, 0) - min(after, 0)} pixels off {shown(x.shape)}: more than there are", excess=-1
+            )
         shape[-1 - axis] += before + after
         if before or after:
             dim = x.ndim - 1 - axis

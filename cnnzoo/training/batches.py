@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from cnnzoo.data.captchas import FreshCaptchas
+from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet, PictureFiles
 from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing

@@ -15,7 +15,7 @@ from torch import Tensor
 from cnnzoo.checkpoints.save import save_pretrained
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.cnn import CNN
-from cnnzoo.data.captchas import FreshCaptchas
+from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import CheckpointError, OptionError
 from cnnzoo.registry import find

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from cnnzoo.data.captchas import FreshCaptchas
+from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.images import hold_out
 from cnnzoo.data.preprocessing import Preprocessing
