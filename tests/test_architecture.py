@@ -17,7 +17,7 @@ LAYERS = [
     ["nn"],
     ["construction"],
     ["registry"],
-    ["shapes", "shapes.formula", "shapes.receptive_field", "shapes.torch_private"],
+    ["shapes", "shapes.formula", "shapes.receptive_field"],
     ["shapes.probe"],
     ["shapes.rules"],
     ["shapes.trace"],

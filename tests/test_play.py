@@ -227,16 +227,17 @@ def grey_images() -> list[Image.Image]:
 @pytest.mark.parametrize("data", sorted({one["data"] for one in LENETS}))
 def test_lenets_answer_as_torch_does(data: str, browser: Browser, address: str, tmp_path: Path) -> None:
     known = [one for one in LENETS if one["data"] == data]
-    models = {one["id"]: cnnzoo.load_pretrained(cnnzoo.ModelName(one["id"])) for one in known}
+    # In double precision: torch's own rounding in single precision moves distances over 200 by 1.3e-4.
+    models = {one["id"]: cnnzoo.load_pretrained(cnnzoo.ModelName(one["id"]), dtype=torch.float64) for one in known}
     browser.open(f"{address}/play/?lang=en#{data}")
     for number, image in enumerate(grey_images()):
         image.save(tmp_path / f"{number}.png")
         choose(browser, tmp_path / f"{number}.png")
         for name, model in models.items():
             with torch.inference_mode():
-                expected = model(model.checkpoint.transforms()(image).unsqueeze(0))[0]
+                expected = model(model.checkpoint.transforms()(image).unsqueeze(0).double())[0]
             found = scores(browser, f'.answer[data-network="{name}"]')
-            assert ((found - expected).abs() / expected.abs().clamp_min(1)).max() < 1e-4
+            assert (found - expected).abs().max() < 1e-4
 
 
 def test_captchas_are_read_as_torch_reads_them(browser: Browser, address: str, tmp_path: Path) -> None:

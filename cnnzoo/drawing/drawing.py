@@ -14,8 +14,8 @@ from cnnzoo.drawing.svg import THEMES, element, number, rules, safe, text, text_
 from cnnzoo.drawing.volumes import volumes
 from cnnzoo.errors import OptionError
 from cnnzoo.registry import Config, resolve
-from cnnzoo.shapes.trace import Inputs, Spec, own_shape, unwrapped
-from cnnzoo.support.files import replacing
+from cnnzoo.shapes.trace import Inputs, Spec, unwrapped
+from cnnzoo.support.files import write_picture
 
 STYLES = ("volumes", "graph")
 FORMATS = (".svg", ".png", ".pdf")
@@ -69,19 +69,9 @@ class Drawing:
         Examples:
             >>> cnnzoo.draw("alexnet").save("alexnet.svg")  # doctest: +SKIP
         """
-        path = Path(path)
-        form = path.suffix.lower()
-        if form not in FORMATS:
-            raise OptionError(f"save: {path}: drawings are written as {', '.join(FORMATS)}; give the path such an end")
-        content = self.svg.encode() if form == ".svg" else self._converted(form)
-        try:
-            with replacing(path) as aside:
-                aside.write_bytes(content)
-        except OSError as error:
-            raise OptionError(
-                f"save: cannot write {path}: {error.strerror or error}; choose a folder that exists and is writable"
-            ) from None
-        return path
+        return write_picture(
+            Path(path), FORMATS, "drawings", lambda form: self.svg.encode() if form == ".svg" else self._converted(form)
+        )
 
     def _converted(self, form: str) -> bytes:
         try:
@@ -139,8 +129,8 @@ def draw(
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise OptionError(f"draw: got depth={depth!r}; it is 0 (the network as one node) or more")
     model = unwrapped(resolve(model, options, "draw"), "draw")
-    shape = max(Inputs.of(model, "draw", _own_shape(model) if input_shape is None else input_shape).shapes, key=len)
-    layers = follow(model, shape if input_shape is None else input_shape)
+    shape = max(Inputs.of(model, "draw", input_shape).shapes, key=len)
+    layers = follow(model, input_shape)
     if not layers:
         raise OptionError(f"draw: {type(model).__name__} hands its input on unchanged; there is nothing to draw")
     title = _title(model)
@@ -158,15 +148,6 @@ def _title(model: nn.Module) -> str:
     if not isinstance(config, Config):
         return type(model).__name__
     return config.name + (" (classic)" if config.classic else "")
-
-
-def _own_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """What a registered block is made for, with the channels that it was built for; None for anything else."""
-    config = getattr(model, "config", None)
-    shape = own_shape(model)
-    if getattr(model, "input_shape", None) or not isinstance(config, Config) or shape is None:
-        return None
-    return (config.options.get("in_channels", shape[0]), *shape[1:])
 
 
 def _opened_to(depth: int) -> Closed:

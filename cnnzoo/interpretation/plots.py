@@ -14,7 +14,7 @@ from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.interpretation.layers import filters, maps, patch
 from cnnzoo.interpretation.running import check_images
 from cnnzoo.shapes.trace import LayerShape, trace
-from cnnzoo.support.files import replacing
+from cnnzoo.support.files import write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,18 +51,7 @@ class Plot:
         Raises:
             OptionError: the path has another ending, or cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() not in FORMATS:
-            raise OptionError(f"save: {path}: plots are written as {', '.join(FORMATS)}; give the path such an end")
-        content = self._drawn(path.suffix.lower()[1:])
-        try:
-            with replacing(path) as aside:
-                aside.write_bytes(content)
-        except OSError as error:
-            raise OptionError(
-                f"save: cannot write {path}: {error.strerror or error}; choose a folder that exists and is writable"
-            ) from None
-        return path
+        return write_picture(Path(path), FORMATS, "plots", lambda form: self._drawn(form[1:]))
 
 
 def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:

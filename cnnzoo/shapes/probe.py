@@ -23,8 +23,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.shapes.receptive_field import NOTHING, Field, aligned, bound, image, union
-from cnnzoo.shapes.torch_private import tree_map, tree_map_only, without_torch_function, wrapper_tensor
 from cnnzoo.support.text import first_line
+from cnnzoo.support.torch_private import tree_map, tree_map_only, without_torch_function, wrapper_tensor
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 RULES: dict[Callable[..., Any], Callable[..., Any]] = {}

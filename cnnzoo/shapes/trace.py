@@ -17,7 +17,7 @@ from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
 from cnnzoo.shapes.probe import ShapeProbe, Trace, ValuesError, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
-from cnnzoo.shapes.torch_private import compiled
+from cnnzoo.support.torch_private import compiled
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -217,7 +217,8 @@ def own_shape(model: nn.Module) -> Sequence[int] | None:
     shape: Any = getattr(model, "input_shape", None)
     config: Any = getattr(model, "config", None)
     if shape is None and isinstance(config, Config):
-        return find(config.name, "input_shape").input_shape  # a block has no shape of its own
+        shape = find(config.name, "input_shape").input_shape  # a block has no shape of its own
+        return (config.options.get("in_channels", shape[0]), *shape[1:])
     return shape or dict(getattr(model, "pretrained_cfg", None) or ()).get("input_size")
 
 

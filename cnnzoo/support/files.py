@@ -4,13 +4,15 @@ import functools
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from cnnzoo.errors import OptionError
 
 
 @functools.cache
@@ -31,6 +33,32 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_picture(path: Path, formats: Collection[str], what: str, content: Callable[[str], bytes]) -> Path:
+    """Write a drawing or a plot, in the form that the end of its name says.
+
+    Args:
+        path: of the file, which appears whole or not at all.
+        formats: the ends that its name may have, such as `".svg"`.
+        what: is written, for the message.
+        content: makes the bytes of the file from such an end.
+
+    Raises:
+        OptionError: the name has another end, or the file cannot be written.
+    """
+    form = path.suffix.lower()
+    if form not in formats:
+        raise OptionError(f"save: {path}: {what} are written as {', '.join(formats)}; give the path such an end")
+    made = content(form)
+    try:
+        with replacing(path) as aside:
+            aside.write_bytes(made)
+    except OSError as error:
+        raise OptionError(
+            f"save: cannot write {path}: {error.strerror or error}; choose a folder that exists and is writable"
+        ) from None
+    return path
 
 
 def plain(value: Any) -> Any:

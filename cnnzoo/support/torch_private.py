@@ -3,14 +3,18 @@
 What torch marks as private, by an underscore in front, is to be named here and nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn, overrides
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
+from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import tree_map_only as tree_map_only
+
+T = TypeVar("T", bound=Tensor)
 
 
 def is_watched(ignored: tuple[type, ...] = ()) -> bool:
@@ -40,6 +44,22 @@ def tensors_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
         for name, tensor in held.items()
         if tensor is not None
     ]
+
+
+def wrapper_tensor(kind: type[T], shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> T:
+    """An object of a subclass of `Tensor` that has a shape but no storage."""
+    make: Any = Tensor._make_wrapper_subclass
+    return make(kind, shape, dtype=dtype, device=device)
+
+
+def without_torch_function() -> AbstractContextManager[Any]:
+    """While it is open, operations on subclasses of `Tensor` go to torch itself, and from there to dispatch."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
+def compiled(module: nn.Module) -> bool:
+    """Whether a module was compiled, in place or as a copy."""
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
 
 
 class Derived(nn.Module):

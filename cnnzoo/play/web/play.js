@@ -35,6 +35,16 @@ function complain(error) {
   at("complaint").hidden = false;
 }
 
+/** The image in a file, or nothing and a complaint. */
+async function readable(blob) {
+  at("complaint").hidden = true;
+  try {
+    return await decoded(blob);
+  } catch {
+    complain(new Error(t("error.image")));
+  }
+}
+
 /** What the views have in common: stacks of layers, and the unit that is looked at. */
 class View {
   constructor(networks) {
@@ -147,14 +157,8 @@ class LeNetView extends View {
     if (file) await this.take(file);
   }
   async take(blob) {
-    at("complaint").hidden = true;
-    let found;
-    try {
-      found = await decoded(blob);
-    } catch {
-      complain(new Error(t("error.image")));
-      return;
-    }
+    const found = await readable(blob);
+    if (!found) return;
     this.pad.show(greyImage(found, this.data));
   }
   /** Everything that happens between a movement of the pen and the answer. */
@@ -237,14 +241,8 @@ class CaptchaView extends View {
     if (file) await this.take(file, "");
   }
   async take(blob, label) {
-    at("complaint").hidden = true;
-    let found;
-    try {
-      found = await decoded(blob);
-    } catch {
-      complain(new Error(t("error.image")));
-      return;
-    }
+    const found = await readable(blob);
+    if (!found) return;
     const { height, width } = this.networks[0].spec.preprocessing;
     this.bytes = colorImage(found, [height, width]);
     this.label = label;
