@@ -121,7 +121,7 @@ def reached(results: Sequence[Result]) -> str:
 
 def test_images(result: Result) -> str:
     """How many of the published test images a result was measured on, where they are not all."""
-    return f"{result.pictures['test']:,} of {result.published_test:,} test images"
+    return f"{result.images['test']:,} of {result.published_test:,} test images"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -154,7 +154,7 @@ def line(result: Result) -> str:
     figures |= {name: value for name, value in more.items() if value is not None}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
     if result.published_test:
-        share, count = last.test_accuracy, result.pictures["test"]
+        share, count = last.test_accuracy, result.images["test"]
         error = (share * (1 - share) / count) ** 0.5
         shown += f" (test on {test_images(result)}, standard error {error:.4f})"
     where = f"{result.hardware}, torch {result.versions['torch']}, {result.date}"

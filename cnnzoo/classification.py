@@ -1,4 +1,4 @@
-"""Classifying pictures with a network that has weights."""
+"""Classifying images with a network that has weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 
 from cnnzoo.cnn import CNN
 from cnnzoo.data.digits import find_digits
-from cnnzoo.data.pictures import class_names
+from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, OptionError
 from cnnzoo.models.captcha import CaptchaCNN
@@ -125,7 +125,7 @@ def _joined(digits: list[list[Guess]]) -> list[Guess]:
 
 
 def _texts(model: CaptchaCNN, scores: torch.Tensor) -> Iterator[Guess]:
-    """What a network reads in each picture, from scores (N, length * characters)."""
+    """What a network reads in each image, from scores (N, length * characters)."""
     each = scores.unflatten(1, (model.length, -1))
     best, shares = each.amax(2).sum(1), each.softmax(2).amax(2).prod(1)
     for text, score, share in zip(model.decode(scores), best.tolist(), shares.tolist(), strict=True):

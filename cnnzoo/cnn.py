@@ -24,7 +24,7 @@ class CNN(nn.Sequential):
 
     Args:
         layers: the layers by name, in the order in which they run.
-        input_shape: (C, H, W) of the pictures it is made for.
+        input_shape: (C, H, W) of the images it is made for.
         head: name (dotted where it closes a part) and input features of the linear layer that closes the chain.
         num_classes: outputs of that layer; 0 leaves it out, and the network ends at its features.
         init: the scheme that initialises it, or the name of one in `cnnzoo.initialization`.
@@ -116,7 +116,7 @@ class CNN(nn.Sequential):
         if isinstance(x, ShapeProbe):  # it explains itself
             return
         if x.ndim != 4:
-            one = " (a single picture is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
+            one = " (a single image is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
             raise ShapeError(
                 f"{type(self).__name__}: got an input of shape {tuple(x.shape)}; it takes images (N, C, H, W){one}"
             ) from None
@@ -161,7 +161,7 @@ class AuxiliaryCNN(CNN):
 
         Raises:
             OptionError: the network was built without auxiliary classifiers.
-            ShapeError: a layer cannot take pictures of this size.
+            ShapeError: a layer cannot take images of this size.
         """
         if not self.aux:
             raise OptionError(

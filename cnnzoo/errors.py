@@ -85,7 +85,7 @@ class HubError(CheckpointError):
 
 
 class DataError(CnnzooError, ValueError):
-    """A picture or data set that cannot be read, or holds something else."""
+    """An image or data set that cannot be read, or holds something else."""
 
 
 class DeployError(CnnzooError, ValueError):

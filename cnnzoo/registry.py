@@ -75,7 +75,7 @@ class ModelSpec:
         family: the file it stands in, such as `lenet`.
         kind: `"model"`, or `"block"` for a part of one.
         paper: the publication.
-        input_shape: (C, H, W) of the pictures that the default network is made for.
+        input_shape: (C, H, W) of the images that the default network is made for.
         build: the public constructor.
         constructor: the same, but its tensors are wherever torch puts them and initialised by torch's layers;
             `cnnzoo.construction` places and initialises them.

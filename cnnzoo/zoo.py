@@ -78,7 +78,7 @@ def load_pretrained(
     """A network with trained weights, in evaluation mode.
 
     The parameters are a mapping of the file until they are written to: nothing is initialised that would be
-    overwritten. `model.checkpoint` says what the weights are; `model.checkpoint.transforms()` turns a picture into an
+    overwritten. `model.checkpoint` says what the weights are; `model.checkpoint.transforms()` turns an image into an
     input and `model.checkpoint.classes` names the scores.
 
     Args:

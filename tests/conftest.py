@@ -30,7 +30,7 @@ class Variant:
         return cnnzoo.create(cnnzoo.spec(self.name).name, **self.options, **options)
 
     def settled(self, **options) -> cnnzoo.CNN:
-        """In evaluation mode, its batch normalisation knowing pictures: without, hundreds of blocks overflow."""
+        """In evaluation mode, its batch normalisation knowing images: without, hundreds of blocks overflow."""
         model = self.build(seed=0, **options)
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms:
@@ -54,7 +54,7 @@ class Variant:
 
     @functools.cached_property
     def small(self) -> int | None:
-        """The side of the smallest pictures worth testing with, or None where the network takes one size only."""
+        """The side of the smallest images worth testing with, or None where the network takes one size only."""
         model = self.build(device="meta")
         assert model.input_shape
         channels, height, width = model.input_shape
@@ -67,7 +67,7 @@ class Variant:
         return None
 
     def images(self, model: cnnzoo.CNN, n: int = 2, *, nominal: bool = False) -> torch.Tensor:
-        """Random pictures, of the size the network is made for or of the smallest worth testing with."""
+        """Random images, of the size the network is made for or of the smallest worth testing with."""
         assert model.input_shape
         channels, *size = model.input_shape
         if self.small and not nominal:

@@ -334,7 +334,7 @@ def test_nothing_to_train(resnet):
 # Truncation
 
 
-def activations(model, picture):
+def activations(model, image):
     """The output of every layer of a chain as it was when the layer returned it, by name, in order."""
     seen = {}
     hooks = [
@@ -342,7 +342,7 @@ def activations(model, picture):
         for name, layer in model.named_children()
     ]
     with torch.no_grad():
-        model(picture)
+        model(image)
     for hook in hooks:
         hook.remove()
     return seen
@@ -351,13 +351,13 @@ def activations(model, picture):
 @pytest.mark.parametrize("after", ["conv", "bn", "layer1", "layer3", "fc"])
 def test_truncated_chain_computes_the_same_and_stops(resnet, after):
     resnet.eval()
-    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    whole = activations(resnet, picture)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = activations(resnet, image)
     part = truncate(resnet, after=after)
     assert type(part) is CNN
     assert list(part._modules) == list(whole)[: list(whole).index(after) + 1]
     with torch.no_grad():
-        torch.testing.assert_close(part(picture), whole[after], rtol=0, atol=0)
+        torch.testing.assert_close(part(image), whole[after], rtol=0, atol=0)
 
 
 def test_truncated_chain_shares_its_weights(resnet):

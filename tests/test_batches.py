@@ -1,4 +1,4 @@
-"""What the loop is fed with: every picture once, changed at random but reproducibly, and the same for any world."""
+"""What the loop is fed with: every image once, changed at random but reproducibly, and the same for any world."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 
 import cnnzoo
 from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas
+from cnnzoo.data.image_files import open_image
 from cnnzoo.data.images import ImageSet
-from cnnzoo.data.pictures import open_picture
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.training import batches
 from cnnzoo.training.augmentation import Chance, Flip, PrincipalColors, RandomCrop, RandomResizedCrop
@@ -24,32 +24,30 @@ PLAIN = Transforms(Preprocessing(channels=1, size=8, mean=0.0, std=1.0))
 
 
 def numbered(n: int, size: int = 8, channels: int = 1) -> ImageSet:
-    """Pictures of noise whose labels are their numbers."""
+    """Images of noise whose labels are their numbers."""
     images = torch.randint(
         256, (n, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     return ImageSet(images, torch.arange(n), tuple(map(str, range(n))))
 
 
-def everyone(
-    pictures: ImageSet, transforms: Transforms, size: int, batch_size: int, epoch: int = 1
-) -> list[list[Batch]]:
+def everyone(images: ImageSet, transforms: Transforms, size: int, batch_size: int, epoch: int = 1) -> list[list[Batch]]:
     """For every step the batches of all processes."""
     worlds = [World(rank=rank, size=size) for rank in range(size)]
     feeds = [
-        list(MemoryLoader(pictures, transforms, world).epoch(Plan(len(pictures), batch_size, 0, epoch, world)))
+        list(MemoryLoader(images, transforms, world).epoch(Plan(len(images), batch_size, 0, epoch, world)))
         for world in worlds
     ]
     return [list(step) for step in zip(*feeds, strict=True)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-@pytest.mark.parametrize("pictures", [24, 25, 26, 35, 37])
-def test_every_picture_is_seen_once_in_an_epoch(size: int, pictures: int) -> None:
-    steps = everyone(numbered(pictures), PLAIN, size, batch_size=12)
+@pytest.mark.parametrize("images", [24, 25, 26, 35, 37])
+def test_every_image_is_seen_once_in_an_epoch(size: int, images: int) -> None:
+    steps = everyone(numbered(images), PLAIN, size, batch_size=12)
     seen = [label for step in steps for batch in step for label in batch.labels[: batch.rows].tolist()]
-    assert sorted(seen) == list(range(pictures))
-    assert len(steps) == -(-pictures // 12)
+    assert sorted(seen) == list(range(images))
+    assert len(steps) == -(-images // 12)
     for step in steps:
         assert all(len(batch.labels) >= 1 for batch in step)  # even one that has no rows takes part
         assert sum(batch.weight for batch in step) == pytest.approx(size)
@@ -64,7 +62,7 @@ def test_mean_over_processes_is_the_mean_over_the_batch(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_pictures_are_changed_alike_in_any_world(size: int) -> None:
+def test_images_are_changed_alike_in_any_world(size: int) -> None:
     transforms = replace(PLAIN, crop=RandomCrop(padding=2), augment=(Flip(),))
     alone = inputs_by_label(everyone(numbered(31), transforms, 1, batch_size=12))
     shared = inputs_by_label(everyone(numbered(31), transforms, size, batch_size=12))
@@ -85,7 +83,7 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many batches are made ready at once decides which random numbers a picture gets, and nothing else."""
+    """How many batches are made ready at once decides which random numbers an image gets, and nothing else."""
     labels = []
     for ahead in (1, 2**20):
         monkeypatch.setitem(batches.AHEAD, "cpu", ahead)
@@ -94,10 +92,10 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_inputs_are_those_of_the_preprocessing() -> None:
-    pictures = tiny.bars(20)
+    images = tiny.bars(20)
     prepared = Preprocessing(channels=1, size=28, pad=2, mean=0.3, std=0.4)
-    expected = prepared.transforms()(pictures.images)
-    for batch in MemoryLoader(pictures, Transforms(prepared), ALONE).epoch(Plan(20, 8, 0, 1, ALONE)):
+    expected = prepared.transforms()(images.images)
+    for batch in MemoryLoader(images, Transforms(prepared), ALONE).epoch(Plan(20, 8, 0, 1, ALONE)):
         for one, label in zip(batch.inputs, batch.labels.tolist(), strict=True):
             assert any(torch.equal(one, expected[i]) for i in (label, label + 10))
 
@@ -106,7 +104,7 @@ def chance(n: int, seed: int = 0) -> Chance:
     return Chance(torch.Generator().manual_seed(seed), n, ALONE)
 
 
-def test_flips_half_of_the_pictures() -> None:
+def test_flips_half_of_the_images() -> None:
     images = torch.rand(64, 1, 12, 12)
     flipped = Flip()(images, chance(64))
     same = [torch.equal(a, b) for a, b in zip(flipped, images, strict=True)]
@@ -128,33 +126,33 @@ def test_crops_at_every_place() -> None:
     assert RandomCrop(size=7).batch(images, (12, 10), chance(64)).shape == (64, 3, 7, 7)
 
 
-def test_pictures_in_memory_are_resized_before_they_are_cropped() -> None:
+def test_images_in_memory_are_resized_before_they_are_cropped() -> None:
     transforms = replace(PLAIN, crop=RandomCrop(resize=10))
-    pictures = numbered(6)
-    resized = v2.functional.to_dtype(v2.functional.resize(pictures.images, [10, 10]), torch.float32, scale=True)
-    for batch in MemoryLoader(pictures, transforms, ALONE).epoch(Plan(6, 6, 0, 1, ALONE)):
+    images = numbered(6)
+    resized = v2.functional.to_dtype(v2.functional.resize(images.images, [10, 10]), torch.float32, scale=True)
+    for batch in MemoryLoader(images, transforms, ALONE).epoch(Plan(6, 6, 0, 1, ALONE)):
         for one, label in zip(batch.inputs, batch.labels.tolist(), strict=True):
             places = ((y, x) for y in range(3) for x in range(3))
             assert any(torch.equal(one, resized[label][:, y : y + 8, x : x + 8]) for y, x in places)
 
 
-def test_principal_colors_shift_all_pixels_of_a_picture_alike() -> None:
+def test_principal_colors_shift_all_pixels_of_a_image_alike() -> None:
     images = torch.rand(500, 3, 4, 4)
     shift = (PrincipalColors(std=0.1)(images, chance(500)) - images).flatten(2)
     torch.testing.assert_close(shift, shift[:, :, :1].expand_as(shift))
     # Along the first component, which is nearly grey, they vary by 0.1 times its value.
     grey = shift[:, :, 0] @ torch.tensor([-0.5675, -0.5808, -0.5836])
     assert grey.std().item() == pytest.approx(0.1 * 0.2175, rel=0.1)
-    with pytest.raises(cnnzoo.OptionError, match=r"principal_colors: got pictures of 1 channels; it is for colours"):
+    with pytest.raises(cnnzoo.OptionError, match=r"principal_colors: got images of 1 channels; it is for colours"):
         PrincipalColors()(torch.rand(2, 1, 4, 4), chance(2))
 
 
 @pytest.mark.parametrize(
     ("crop", "message"),
     [
-        (RandomResizedCrop(), r"random_resized is for pictures in files; those in memory take random"),
-        (RandomCrop(resize=(10, 20)), r"a range of resize= are for pictures in files"),
-        (RandomCrop(square=True), r"square= and a range of resize= are for pictures in files"),
+        (RandomResizedCrop(), r"random_resized is for images in files; those in memory take random"),
+        (RandomCrop(resize=(10, 20)), r"a range of resize= are for images in files"),
+        (RandomCrop(square=True), r"square= and a range of resize= are for images in files"),
     ],
 )
 def test_crops_of_files_only(crop, message: str) -> None:
@@ -166,10 +164,10 @@ COLOUR = Preprocessing(size=24, resize=28, mean=0.0, std=1.0)
 
 
 def read(folder: Path, transforms: Transforms, workers: int = 0, epoch: int = 1, world: World = ALONE) -> list[Batch]:
-    pictures = tiny.files(folder)["train"]
-    feed = loader(pictures, transforms, world, workers)
+    images = tiny.files(folder)["train"]
+    feed = loader(images, transforms, world, workers)
     assert isinstance(feed, FileLoader)
-    return list(feed.epoch(Plan(len(pictures), 4, 0, epoch, world)))
+    return list(feed.epoch(Plan(len(images), 4, 0, epoch, world)))
 
 
 def test_files_are_read_once_in_an_epoch(tmp_path: Path) -> None:
@@ -187,12 +185,12 @@ def test_crops_of_files(tmp_path: Path, crop: RandomCrop) -> None:
     size = crop.size or 24
     assert read(tmp_path, Transforms(COLOUR, crop))[0].inputs.shape == (4, 3, size, size)
     without = read(tmp_path, Transforms(COLOUR))
-    prepared = [COLOUR.transforms()(open_picture(path)) for path in tiny.files(tmp_path)["train"].paths]
+    prepared = [COLOUR.transforms()(open_image(path)) for path in tiny.files(tmp_path)["train"].paths]
     for one in torch.cat([batch.inputs for batch in without]):
         assert any(torch.equal(one, other) for other in prepared)
 
 
-def test_what_is_random_in_files_follows_from_seed_epoch_and_picture(tmp_path: Path) -> None:
+def test_what_is_random_in_files_follows_from_seed_epoch_and_image(tmp_path: Path) -> None:
     transforms = Transforms(COLOUR, RandomResizedCrop(), (Flip(),))
     one, same, later = (read(tmp_path, transforms, epoch=epoch) for epoch in (1, 1, 2))
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(one, same, strict=True))
@@ -205,26 +203,26 @@ def test_what_is_random_in_files_follows_from_seed_epoch_and_picture(tmp_path: P
 
 def test_processes_read_the_same(tmp_path: Path) -> None:
     transforms = Transforms(COLOUR, RandomResizedCrop())
-    pictures = tiny.files(tmp_path)["train"]
-    feed = loader(pictures, transforms, ALONE, workers=1)
+    images = tiny.files(tmp_path)["train"]
+    feed = loader(images, transforms, ALONE, workers=1)
     for epoch in (1, 2):
         expected = read(tmp_path, transforms, epoch=epoch)
-        found = list(feed.epoch(Plan(len(pictures), 4, 0, epoch, ALONE)))
+        found = list(feed.epoch(Plan(len(images), 4, 0, epoch, ALONE)))
         assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(found, expected, strict=True))
-    Path(pictures.paths[0]).write_bytes(b"nothing")
-    with pytest.raises(cnnzoo.DataError, match=r"^open_picture: \S+ is not a picture that PIL knows$"):
-        list(feed.epoch(Plan(len(pictures), 4, 0, 3, ALONE)))
+    Path(images.paths[0]).write_bytes(b"nothing")
+    with pytest.raises(cnnzoo.DataError, match=r"^open_image: \S+ is not an image that PIL knows$"):
+        list(feed.epoch(Plan(len(images), 4, 0, 3, ALONE)))
 
 
-def test_damaged_picture_is_named(tmp_path: Path) -> None:
+def test_damaged_image_is_named(tmp_path: Path) -> None:
     tiny.write_folder(tmp_path)
     (tmp_path / "train" / "red" / "2.png").write_bytes(b"nothing")
-    with pytest.raises(cnnzoo.DataError, match=r"red/2\.png is not a picture that PIL knows"):
+    with pytest.raises(cnnzoo.DataError, match=r"red/2\.png is not an image that PIL knows"):
         read(tmp_path, Transforms(COLOUR))
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_fresh_pictures_in_every_epoch(size: int) -> None:
+def test_fresh_images_in_every_epoch(size: int) -> None:
     captcha = Captcha(width=60, height=30)
     transforms = Transforms(Preprocessing(size=(30, 60), mean=0.0, std=1.0))
     sequence = DrawnCaptchas(captcha, "train").take(range(20))

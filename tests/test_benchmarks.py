@@ -263,7 +263,7 @@ def searched(rate: Callable[[int], float], **changes) -> int:
 
 
 def saturating(batch: int) -> float:
-    """A device that needs 1 s for every call and 1/32 s for every picture."""
+    """A device that needs 1 s for every call and 1/32 s for every image."""
     return batch / (1 + batch / 32)
 
 

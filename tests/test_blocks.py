@@ -187,7 +187,7 @@ def filled(model: nn.Module) -> nn.Module:
     return model
 
 
-def picture(channels: int, height: int = 9, width: int = 8) -> Tensor:
+def image(channels: int, height: int = 9, width: int = 8) -> Tensor:
     return torch.randn(2, channels, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
 
 
@@ -236,7 +236,7 @@ shortcuts = pytest.mark.parametrize(("option", "inputs", "outputs", "stride", "k
 def test_basic_block(option, inputs: int, outputs: int, stride: int, kind: type | None) -> None:
     options = {"in_channels": inputs, "out_channels": outputs, "stride": stride, "shortcut": option}
     block = filled(cnnzoo.create("basic_block", seed=0, **options))
-    x = picture(inputs)
+    x = image(inputs)
     out = F.relu(bn(F.conv2d(x, block.conv1.weight, stride=stride, padding=1), block.bn1))
     out = bn(F.conv2d(out, block.conv2.weight, padding=1), block.bn2)
     assert torch.allclose(block(x), F.relu(out + around(block, x, stride, norm=True)))
@@ -248,7 +248,7 @@ def test_basic_block(option, inputs: int, outputs: int, stride: int, kind: type 
 def test_bottleneck(option, inputs: int, outputs: int, stride: int, kind: type | None, classic: bool) -> None:
     options = {"in_channels": inputs, "out_channels": outputs, "stride": stride, "shortcut": option}
     block = filled(cnnzoo.create("bottleneck", classic=classic, seed=0, **options))
-    x, (first, second) = picture(inputs), (stride, 1) if classic else (1, stride)
+    x, (first, second) = image(inputs), (stride, 1) if classic else (1, stride)
     out = F.relu(bn(F.conv2d(x, block.conv1.weight, stride=first), block.bn1))
     assert out.shape[1] == outputs // 4
     out = F.relu(bn(F.conv2d(out, block.conv2.weight, stride=second, padding=1), block.bn2))
@@ -261,7 +261,7 @@ def test_bottleneck(option, inputs: int, outputs: int, stride: int, kind: type |
 def test_preact_basic_block(option, inputs: int, outputs: int, stride: int, kind: type | None) -> None:
     options = {"in_channels": inputs, "out_channels": outputs, "stride": stride, "shortcut": option}
     block = filled(cnnzoo.create("preact_basic_block", seed=0, **options))
-    x = picture(inputs)
+    x = image(inputs)
     before = F.relu(bn(x, block.bn1))
     out = F.conv2d(before, block.conv1.weight, stride=stride, padding=1)
     out = F.conv2d(F.relu(bn(out, block.bn2)), block.conv2.weight, padding=1)
@@ -275,7 +275,7 @@ def test_preact_basic_block(option, inputs: int, outputs: int, stride: int, kind
 def test_preact_bottleneck(option, inputs: int, outputs: int, stride: int, kind: type | None, classic: bool) -> None:
     options = {"in_channels": inputs, "out_channels": outputs, "stride": stride, "shortcut": option}
     block = filled(cnnzoo.create("preact_bottleneck", classic=classic, seed=0, **options))
-    x, (first, second) = picture(inputs), (stride, 1) if classic else (1, stride)
+    x, (first, second) = image(inputs), (stride, 1) if classic else (1, stride)
     before = F.relu(bn(x, block.bn1))
     out = F.conv2d(before, block.conv1.weight, stride=first)
     out = F.conv2d(F.relu(bn(out, block.bn2)), block.conv2.weight, stride=second, padding=1)
@@ -290,7 +290,7 @@ def test_where_the_stride_stands_is_another_function() -> None:
     options = {"in_channels": 16, "out_channels": 32, "stride": 2}
     today, printed = (cnnzoo.create("bottleneck", classic=classic, seed=0, **options) for classic in (False, True))
     printed.load_state_dict(today.state_dict())
-    x = picture(16).float()
+    x = image(16).float()
     assert today.eval()(x).shape == printed.eval()(x).shape
     assert not torch.allclose(today(x), printed(x), atol=0.1)
 
@@ -298,7 +298,7 @@ def test_where_the_stride_stands_is_another_function() -> None:
 def test_shortcut_a_has_no_parameters() -> None:
     plain = cnnzoo.create("basic_block", in_channels=16, out_channels=32, stride=2, shortcut="A")
     assert sum(p.numel() for p in plain.downsample.parameters()) == 0
-    x = picture(16, 7, 5).float()
+    x = image(16, 7, 5).float()
     assert torch.equal(plain.downsample(x)[:, :16], x[:, :, ::2, ::2])
     assert not plain.downsample(x)[:, 16:].any()
 
@@ -337,7 +337,7 @@ def unit(x: Tensor, layer: nn.Module, padding: int | tuple[int, int] = 0) -> Ten
 
 def test_inception_naive() -> None:
     block = cnnzoo.create("inception_naive", seed=0, dtype=torch.float64).eval()
-    x = picture(192)
+    x = image(192)
     branches = [
         unit(x, block.branch_1x1),
         unit(x, block.branch_3x3, 1),
@@ -353,7 +353,7 @@ def test_inception_naive() -> None:
 def test_inception(classic: bool) -> None:
     """Row 3a of the GoogLeNet's Table 1; the "5x5" of the batch-normalised network is 3x3."""
     block = filled(cnnzoo.create("inception", classic=classic, seed=0))
-    x = picture(192)
+    x = image(192)
     branches = [
         unit(x, block.branch_1x1),
         unit(unit(x, block.branch_3x3[0]), block.branch_3x3[1], 1),
@@ -368,7 +368,7 @@ def test_inception(classic: bool) -> None:
 @pytest.mark.parametrize("activation", [True, False])
 def test_inception_resnet_c(activation: bool) -> None:
     block = filled(cnnzoo.create("inception_resnet_c", in_channels=40, activation=activation, scale=0.3, seed=0))
-    x = picture(40)
+    x = image(40)
     short, long = block.branches.branch_1x1, block.branches.branch_3x3
     joined = torch.cat([unit(x, short), unit(unit(unit(x, long[0]), long[1], (0, 1)), long[2], (1, 0))], 1)
     out = x + 0.3 * F.conv2d(joined, block.expand.weight, block.expand.bias)

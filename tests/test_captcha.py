@@ -58,7 +58,7 @@ def test_reset_charset() -> None:
         model.reset_charset("xx", 2)
 
 
-def test_learns_to_read_two_pictures() -> None:
+def test_learns_to_read_two_images() -> None:
     model = cnnzoo.create("captcha_cnn_small", charset="01", length=2, image_size=(24, 48), seed=0)
     images = torch.rand(2, 3, 24, 48, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -82,7 +82,7 @@ def test_learns_to_read_two_pictures() -> None:
         (
             lambda: READER.accuracy(torch.zeros(2, 65), ["00000"]),
             cnnzoo.OptionError,
-            r"scores of 2 pictures and 1 texts",
+            r"scores of 2 images and 1 texts",
         ),
         (lambda: cnnzoo.captcha_cnn(charset="aab"), cnnzoo.OptionError, r"got charset='aab'; .*each once"),
         (lambda: cnnzoo.captcha_cnn(charset=""), cnnzoo.OptionError, r"at least one character"),

@@ -18,15 +18,15 @@ from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas, captchas,
 SMALL = {"charset": "01ab", "length": 3, "width": 90, "height": 40}
 
 
-def test_picture_follows_from_seed_split_and_number() -> None:
+def test_image_follows_from_seed_split_and_number() -> None:
     captcha = Captcha()
-    text, picture = captcha.draw("train", 7)
-    assert picture.size == (180, 100)
+    text, image = captcha.draw("train", 7)
+    assert image.size == (180, 100)
     assert (len(text), set(text) <= set("0123456789")) == (4, True)
     again, same = captcha.draw("train", 7)
-    assert (again, same.tobytes()) == (text, picture.tobytes())
+    assert (again, same.tobytes()) == (text, image.tobytes())
     others = [captcha.draw("test", 7), captcha.draw("train", 8), Captcha(seed=1).draw("train", 7)]
-    assert all(other.tobytes() != picture.tobytes() for _, other in others)
+    assert all(other.tobytes() != image.tobytes() for _, other in others)
 
 
 def test_text_is_the_same_everywhere() -> None:
@@ -48,13 +48,13 @@ def test_texts_are_drawn_evenly() -> None:
     assert 15 < texts.count("a") < 45
 
 
-def test_pictures_and_labels() -> None:
+def test_images_and_labels() -> None:
     found = DrawnCaptchas(Captcha(**SMALL), "train").take(range(3))
     assert found.images.shape == (3, 3, 40, 90)
     assert found.classes == tuple("01ab")
     for number, (image, label) in enumerate(zip(found.images, found.labels, strict=True)):
-        text, picture = Captcha(**SMALL).draw("train", number)
-        assert torch.equal(image, pil_to_tensor(picture))
+        text, drawn = Captcha(**SMALL).draw("train", number)
+        assert torch.equal(image, pil_to_tensor(drawn))
         assert "".join(found.classes[i] for i in label) == text
 
 
@@ -88,7 +88,7 @@ def test_data_set() -> None:
     assert not torch.equal(fresh.take(2, range(6)).images, sets["train"].images)
 
 
-def test_a_program_that_ends_does_not_wait_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ends_does_not_wait_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARE", 1)
     drawn = DrawnCaptchas(Captcha(**SMALL), "train", processes=1)
     fresh = FreshCaptchas(500, drawn)
@@ -120,7 +120,7 @@ def test_processes_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
         running.communicate(timeout=60)  # its processes write to the same pipe, which ends when the last one has ended
 
 
-def test_pictures_that_were_begun_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_were_begun_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = DrawnCaptchas(Captcha(**SMALL), "train")
     fresh = FreshCaptchas(4, drawn)
     expected = fresh.take(2, [3, 1]).images
@@ -147,14 +147,14 @@ def test_archive_holds_what_would_be_drawn(archive: Path, monkeypatch: pytest.Mo
     assert archive.stat().st_size < 5 * 7000
 
 
-def test_epochs_take_the_next_pictures_of_an_archive(archive: Path) -> None:
+def test_epochs_take_the_next_images_of_an_archive(archive: Path) -> None:
     whole = read_captchas(archive, "train", Captcha(**SMALL))
     fresh = captchas(archive, train=2, test=2, fresh=True, **SMALL)["train"]
     taken = [fresh.take(epoch, range(2)).images for epoch in (1, 2, 3)]
     assert torch.equal(torch.cat(taken), whole.images[[0, 1, 2, 3, 4, 0]])
 
 
-def test_folder_of_pictures_that_are_called_after_their_text(archive: Path, tmp_path: Path) -> None:
+def test_folder_of_images_that_are_called_after_their_text(archive: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(archive).extractall(tmp_path / "folder")
     found = captchas(tmp_path / "folder", train=5, test=2, **SMALL)
     assert torch.equal(found["train"].images, captchas(archive, train=5, test=2, **SMALL)["train"].images)
@@ -162,10 +162,10 @@ def test_folder_of_pictures_that_are_called_after_their_text(archive: Path, tmp_
 
 def test_archives_and_folders_that_hold_something_else(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        cnnzoo.DataError, match=r"holds 5 pictures in train/, expected 9; .*--set data\.train=N takes fewer"
+        cnnzoo.DataError, match=r"holds 5 images in train/, expected 9; .*--set data\.train=N takes fewer"
     ):
         captchas(archive, train=9, test=2, **SMALL)
-    with pytest.raises(cnnzoo.DataError, match=r"holds 0 pictures in train/, expected some"):
+    with pytest.raises(cnnzoo.DataError, match=r"holds 0 images in train/, expected some"):
         captchas(tmp_path, train=9, test=2, fresh=True)
     with pytest.raises(cnnzoo.DataError, match=r"-\w{3}\.webp is not called after its text; expected 4 characters of"):
         captchas(archive, train=5, test=2)
@@ -176,7 +176,7 @@ def test_archives_and_folders_that_hold_something_else(archive: Path, tmp_path: 
         captchas(tmp_path / "no.zip")
     (tmp_path / "f" / "train").mkdir(parents=True)
     (tmp_path / "f" / "train" / "01a.png").write_bytes(b"nothing")
-    with pytest.raises(cnnzoo.DataError, match=r"01a\.png is not a picture"):
+    with pytest.raises(cnnzoo.DataError, match=r"01a\.png is not an image"):
         captchas(tmp_path / "f", train=1, test=1, **SMALL)
 
 

@@ -18,7 +18,7 @@ import cnnzoo
 from cnnzoo.checkpoints.pin import pin
 from cnnzoo.cli import main
 from cnnzoo.data.captcha import Captcha
-from cnnzoo.data.pictures import samples
+from cnnzoo.data.image_files import samples
 from cnnzoo.training.recipe import list_recipes
 
 
@@ -34,7 +34,7 @@ def fine(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Path:
-    samples("fashion_mnist")[9].picture.save(tmp_path / "boot.png")
+    samples("fashion_mnist")[9].image.save(tmp_path / "boot.png")
     return tmp_path / "boot.png"
 
 
@@ -142,7 +142,7 @@ def test_predict(boot: Path) -> None:
 
 @pytest.mark.parametrize("classic", [(), ("--classic",)])
 def test_predict_reads_digits_by_default(tmp_path: Path, classic: tuple[str, ...]) -> None:
-    samples()[7].picture.save(tmp_path / "seven.png")
+    samples()[7].image.save(tmp_path / "seven.png")
     (result,) = json.loads(fine("predict", tmp_path / "seven.png", *classic, "--json"))
     assert result["classes"][0]["label"] == "7"
 
@@ -206,12 +206,12 @@ def test_predict_inverted(boot: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def boots(tmp_path: Path, boot: Path) -> Path:
-    """A folder of pictures with two classes, and one file that is none."""
+    """A folder of images with two classes, and one file that is none."""
     for name in ("bags/a.png", "boots/a.png", "boots/b.png"):
-        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pictures" / name).write_bytes(boot.read_bytes())
-    (tmp_path / "pictures" / "boots" / "text.png").write_text("not a picture")
-    return tmp_path / "pictures"
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(boot.read_bytes())
+    (tmp_path / "images" / "boots" / "text.png").write_text("not an image")
+    return tmp_path / "images"
 
 
 def test_features(boots: Path, tmp_path: Path) -> None:
@@ -219,32 +219,32 @@ def test_features(boots: Path, tmp_path: Path) -> None:
     command = ("features", boots, "--model", "lenet5", "--layer", "f6", "--layer", "c5", "--out", out)
     text = fine(*command, "--device", "cpu", "--workers", "0", "--batch-size", "2", "--dtype", "bfloat16")
     assert "4/4" in text
-    assert f"{out}: 3 pictures x 204 features, 2 classes\nleft out: " in text
-    assert "text.png is not a picture that PIL knows" in text
+    assert f"{out}: 3 images x 204 features, 2 classes\nleft out: " in text
+    assert "text.png is not an image that PIL knows" in text
     table = cnnzoo.load_features(out)
     assert table.files == ["bags/a.png", "boots/a.png", "boots/b.png"]
     assert (table.layers, table.features.dtype) == (("f6", "c5"), torch.bfloat16)
     said = json.loads(fine(*command, "--dtype", "bfloat16", "--json"))  # nothing left to do
-    assert (said["pictures"], said["features"], said["classes"]) == (3, 204, ["bags", "boots"])
+    assert (said["images"], said["features"], said["classes"]) == (3, 204, ["bags", "boots"])
     assert list(said["skipped"]) == ["boots/text.png"]
 
 
 def test_features_lists_twenty_of_what_is_left_out(boots: Path, tmp_path: Path) -> None:
     for i in range(21):
-        (boots / f"{i}.jpg").write_text("not a picture")
+        (boots / f"{i}.jpg").write_text("not an image")
     text = fine("features", boots, "--model", "lenet5", "--out", tmp_path / "t.safetensors", "--workers", "0")
     assert "load_features" in text
-    assert text[text.index("t.safetensors: ") :].count("not a picture that PIL knows") == 20
+    assert text[text.index("t.safetensors: ") :].count("not an image that PIL knows") == 20
     assert "left out: 2 more; load_features(" in text
 
 
-def test_features_of_a_file_that_says_nothing_of_pictures(boots: Path, tmp_path: Path) -> None:
+def test_features_of_a_file_that_says_nothing_of_images(boots: Path, tmp_path: Path) -> None:
     model = cnnzoo.load_pretrained("lenet5")
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     by_file = ("--model", "lenet5", "--checkpoint", tmp_path / "mine.pth", "--out", tmp_path / "mine.safetensors")
     result = run("features", boots, *by_file)
     assert result.exit_code == 2
-    assert "nothing says how this network wants its pictures" in result.stderr
+    assert "nothing says how this network wants its images" in result.stderr
     assert "(--transforms TAG)" in result.stderr
     fine("features", boots, *by_file, "--transforms", "mnist", "--workers", "0")
     fine("features", boots, "--model", "lenet5", "--out", tmp_path / "published.safetensors", "--workers", "0")
@@ -295,7 +295,7 @@ def test_recipes() -> None:
 def test_captchas_are_drawn_trained_on_and_read(tmp_path: Path) -> None:
     small = ("--charset", "01", "--length", "2", "--width", "60", "--height", "40")
     text = fine("captchas", "--count", "8", "--test", "2", *small, "--out", tmp_path / "some.zip")
-    assert "8 training and 2 test pictures" in text
+    assert "8 training and 2 test images" in text
     data = '{"name": "captchas", "train": 8, "test": 2, "charset": "01", "length": 2, "width": 60, "height": 40}'
     options = '{"charset": "01", "length": 2, "image_size": [40, 60]}'
     settings = [
@@ -309,20 +309,20 @@ def test_captchas_are_drawn_trained_on_and_read(tmp_path: Path) -> None:
     arguments = ("--data", tmp_path / "some.zip", "--epochs", "1", *chosen, "--out", tmp_path / "out", "--json")
     last = json.loads(fine("train", "captcha_cnn_small", *arguments))
     assert 0 <= last["test_accuracy"] <= last["test_characters"] <= 1
-    text, picture = Captcha("01", 2, 60, 40).draw("test", 0)
-    picture.save(tmp_path / "captcha.png")
+    text, image = Captcha("01", 2, 60, 40).draw("test", 0)
+    image.save(tmp_path / "captcha.png")
     (result,) = json.loads(fine("predict", tmp_path / "captcha.png", "--model", tmp_path / "out", "--json"))
     (guess,) = result["classes"]
     model = cnnzoo.load_pretrained(tmp_path / "out")
-    scores = model(model.checkpoint.transforms()(picture).unsqueeze(0))
+    scores = model(model.checkpoint.transforms()(image).unsqueeze(0))
     assert guess["label"] == model.decode(scores)[0]
     shares = scores.view(2, 2).softmax(1).amax(1)
     assert guess["share"] == pytest.approx(shares.prod().item())
 
 
 def test_a_captcha_is_read(tmp_path: Path) -> None:
-    text, picture = Captcha().draw("test", 0)
-    picture.save(tmp_path / "captcha.png")
+    text, image = Captcha().draw("test", 0)
+    image.save(tmp_path / "captcha.png")
     (result,) = json.loads(fine("predict", tmp_path / "captcha.png", "--model", "captcha_cnn_small", "--json"))
     assert [guess["label"] for guess in result["classes"]] == [text]
 
@@ -333,9 +333,9 @@ def test_demo(tmp_path: Path) -> None:
     assert "things to wear (Fashion-MNIST): 10 of 10 right" in text
     assert "a CAPTCHA that says 9575: read as 9575" in text
     assert "Subsample" in text
-    with Image.open(tmp_path / "maps.png") as picture:
-        assert picture.width > 400
-        assert len(picture.getcolors(1 << 24)) > 50
+    with Image.open(tmp_path / "maps.png") as image:
+        assert image.width > 400
+        assert len(image.getcolors(1 << 24)) > 50
 
 
 FEATURES = ("features", "--out", "t.safetensors")
@@ -345,7 +345,7 @@ FEATURES = ("features", "--out", "t.safetensors")
     ("arguments", "message"),
     [
         (("predict", "no.png"), "there is no file no.png"),
-        (("predict", "{text}"), "is not a picture that PIL knows"),
+        (("predict", "{text}"), "is not an image that PIL knows"),
         (("predict", "{boot}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
         (("predict", "{boot}", "--checkpoint", "{truncated}"), "is not a whole safetensors file"),
         (("predict", "{boot}", "--checkpoint", "imagenet"), "unknown checkpoint 'imagenet'"),
@@ -364,7 +364,7 @@ FEATURES = ("features", "--out", "t.safetensors")
         (("train", "lenet5_fashion", "--set", "optimizer.learning_rate=3"), "optimizer sgd takes no 'learning_rate'"),
         (("train", "lenet5_fashion", "--epochs", "1", "--steps", "1"), "a run has one length"),
         (("train", "resnet18"), "name a folder with --data"),
-        (("train", "resnet18", "--data", "{folder}"), "train holds no <class>/<picture>"),
+        (("train", "resnet18", "--data", "{folder}"), "train holds no <class>/<image>"),
         (("train", "cifar_resnet20", "--data", "{folder}"), "Looked for data_batch_1 in cifar-10-batches-py/ or"),
         (("eval", "fashion_textbook", "--weights", "lenet5"), "recipe fashion_textbook is for tutorial_lenet5_sigmoid"),
         (
@@ -384,7 +384,7 @@ FEATURES = ("features", "--out", "t.safetensors")
         (("demo", "--out", "{folder}/no/maps.png"), "No such file or directory"),
         ((*FEATURES, "{folder}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
         ((*FEATURES, "{folder}", "--model", "lenet5", "--layer", "f7"), "unknown layer 'f7': "),
-        ((*FEATURES, "{folder}", "--model", "lenet5"), "holds no pictures"),
+        ((*FEATURES, "{folder}", "--model", "lenet5"), "holds no images"),
         ((*FEATURES, "{folder}/no", "--model", "lenet5"), "no is not a folder"),
         ((*FEATURES, "{folder}", "--model", "lenet5", "--device", "gpu"), "unknown device 'gpu'"),
         ((*FEATURES, "{folder}", "--model", "lenet5", "--transforms", "imagenet"), "unknown checkpoint 'imagenet'"),
@@ -394,7 +394,7 @@ FEATURES = ("features", "--out", "t.safetensors")
 def test_bad_input_is_one_line(tmp_path: Path, boot: Path, arguments: tuple[str, ...], message: str) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "short.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     names = {"text": tmp_path / "text.png", "boot": boot, "truncated": tmp_path / "short.safetensors", "folder": empty}
     result = run(*(argument.format(**names) for argument in arguments))

@@ -1,4 +1,4 @@
-"""Data sets and pictures, whole and damaged."""
+"""Data sets and images, whole and damaged."""
 
 import gzip
 import hashlib
@@ -17,8 +17,8 @@ import cnnzoo
 from cnnzoo.data import datasets
 from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
 from cnnzoo.data.idx import read_idx
+from cnnzoo.data.image_files import class_names, drawn, open_image, samples
 from cnnzoo.data.images import hold_out
-from cnnzoo.data.pictures import class_names, drawn, open_picture, samples
 from cnnzoo.data.preprocessing import Preprocessing
 
 
@@ -31,7 +31,7 @@ def idx(tensor: torch.Tensor) -> bytes:
 def write_idx_folder(
     folder: Path, *, compressed: bool = True, repeat: int = 1
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Fashion-MNIST's four files with 20 and 10 pictures of noise, times `repeat`."""
+    """Fashion-MNIST's four files with 20 and 10 images of noise, times `repeat`."""
     generator = torch.Generator().manual_seed(0)
     made = {}
     for split, prefix, n in (("train", "train", 20 * repeat), ("test", "t10k", 10 * repeat)):
@@ -123,7 +123,7 @@ def test_image_folders_that_miss_a_class(tmp_path: Path, split: str) -> None:
         cifar10(tmp_path)
 
 
-def test_folder_without_pictures(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
     with pytest.raises(cnnzoo.DataError, match=r"train holds no images; expected .*<class>/<image>"):
@@ -466,11 +466,9 @@ def test_image_folder(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_image_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        cnnzoo.DataError, match=r"image_folder: pictures of your own cannot be downloaded; name a folder"
-    ):
+    with pytest.raises(cnnzoo.DataError, match=r"image_folder: images of your own cannot be downloaded; name a folder"):
         image_folder()
-    with pytest.raises(cnnzoo.DataError, match=r"train holds no <class>/<picture>"):
+    with pytest.raises(cnnzoo.DataError, match=r"train holds no <class>/<image>"):
         image_folder(tmp_path)
     tiny.write_folder(tmp_path)
     (tmp_path / "val" / "red").rename(tmp_path / "val" / "blue")
@@ -479,7 +477,7 @@ def test_folders_that_are_no_image_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "train" / "red").iterdir():
         path.rename(path.with_suffix(".txt"))
     with pytest.raises(
-        cnnzoo.DataError, match=r"train holds no <class>/<picture>: Found no valid file for the classes red"
+        cnnzoo.DataError, match=r"train holds no <class>/<image>: Found no valid file for the classes red"
     ):
         image_folder(tmp_path)
 
@@ -499,10 +497,10 @@ def test_samples_are_one_of_each_class() -> None:
     ):
         samples("cifar10")
     assert len({sample.label for sample in shown}) == 10
-    assert {sample.picture.size for sample in shown} == {(28, 28)}
+    assert {sample.image.size for sample in shown} == {(28, 28)}
 
 
-def test_drawn_pictures() -> None:
+def test_drawn_images() -> None:
     image = torch.zeros(4, 3, dtype=torch.uint8)
     image[2:] = 255
     assert drawn(image) == "   \n@@@"
@@ -511,36 +509,36 @@ def test_drawn_pictures() -> None:
 def test_preprocessing_of_colour_and_grey() -> None:
     colour = Preprocessing(channels=3, size=8, pad=0, mean=0.5, std=0.5).transforms()
     grey = Preprocessing(channels=1, size=8, pad=1, mean=0.5, std=0.5).transforms()
-    picture = to_pil_image(torch.full((1, 20, 20), 255, dtype=torch.uint8))
-    assert colour(picture).shape == (3, 8, 8)
-    assert torch.allclose(colour(picture), torch.ones(3, 8, 8))
-    assert grey(picture.convert("RGB")).shape == (1, 10, 10)
-    assert grey(picture)[0, 0, 0] == -1  # the black border
+    image = to_pil_image(torch.full((1, 20, 20), 255, dtype=torch.uint8))
+    assert colour(image).shape == (3, 8, 8)
+    assert torch.allclose(colour(image), torch.ones(3, 8, 8))
+    assert grey(image.convert("RGB")).shape == (1, 10, 10)
+    assert grey(image)[0, 0, 0] == -1  # the black border
 
 
-def test_preprocessing_of_pictures_that_are_not_square() -> None:
+def test_preprocessing_of_images_that_are_not_square() -> None:
     wide = Preprocessing(size=[10, 18], pad=1, mean=0.0, std=1.0)
     assert wide == Preprocessing(size=(10, 18), pad=1, mean=0.0, std=1.0)
     assert (wide.frame, wide.input_shape) == ((10, 18), (3, 12, 20))
-    picture = to_pil_image(torch.full((3, 100, 180), 255, dtype=torch.uint8))
-    assert wide.transforms()(picture).shape == (3, 12, 20)
-    assert Preprocessing(size=(10, 18), resize=24).transforms()(picture).shape == (3, 10, 18)
+    image = to_pil_image(torch.full((3, 100, 180), 255, dtype=torch.uint8))
+    assert wide.transforms()(image).shape == (3, 12, 20)
+    assert Preprocessing(size=(10, 18), resize=24).transforms()(image).shape == (3, 10, 18)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "not a picture that PIL knows"), (b"hello", "not a picture that PIL knows"), (None, "there is no file")],
+    [(b"", "not an image that PIL knows"), (b"hello", "not an image that PIL knows"), (None, "there is no file")],
 )
-def test_files_that_are_no_pictures(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_files_that_are_no_images(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(cnnzoo.DataError, match=message):
-        open_picture(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")
 
 
-def test_truncated_picture(tmp_path: Path) -> None:
-    samples()[0].picture.resize((200, 200)).save(tmp_path / "a.png")
+def test_truncated_image(tmp_path: Path) -> None:
+    samples()[0].image.resize((200, 200)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(cnnzoo.DataError, match=r"a\.png cannot be read"):
-        open_picture(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")

@@ -18,7 +18,7 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.cli import main
-from cnnzoo.data.pictures import samples
+from cnnzoo.data.image_files import samples
 from cnnzoo.deploy import backends, export, timing
 from cnnzoo.deploy.backends import BACKENDS, Eager
 from cnnzoo.deploy.checking import Reference, deviation, random_images
@@ -57,10 +57,10 @@ def randomised(model: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     model = cnnzoo.load_pretrained("lenet5")
     prepare = model.checkpoint.transforms()
-    return torch.stack([prepare(sample.picture) for sample in samples()])
+    return torch.stack([prepare(sample.image) for sample in samples()])
 
 
 # Every network of the registry
@@ -288,44 +288,44 @@ def test_what_torch_cannot_export_is_explained() -> None:
         export.onnx_bytes(Branching().eval(), torch.ones(1, 3, 4, 4))
 
 
-def test_command_line_writes_a_file(tmp_path: Path, pictures: torch.Tensor) -> None:
+def test_command_line_writes_a_file(tmp_path: Path, images: torch.Tensor) -> None:
     file = tmp_path / "lenet5.onnx"
     done = CliRunner().invoke(main, ["export-onnx", "lenet5", "--out", str(file)], catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, f"wrote {file}\n")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (scores,) = session.run(None, {"images": pictures.numpy()})
-    torch.testing.assert_close(torch.from_numpy(scores), cnnzoo.load_pretrained("lenet5").eval()(pictures).detach())
+    (scores,) = session.run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(scores), cnnzoo.load_pretrained("lenet5").eval()(images).detach())
 
 
 # Eight-bit integers
 
 
-def test_eight_bits_see_the_same_classes(pictures: torch.Tensor, tmp_path: Path) -> None:
+def test_eight_bits_see_the_same_classes(images: torch.Tensor, tmp_path: Path) -> None:
     model = cnnzoo.load_pretrained("lenet5").eval()
-    small = cnnzoo.optimize(model, dtype=torch.int8, calibration=pictures, progress=False)
+    small = cnnzoo.optimize(model, dtype=torch.int8, calibration=images, progress=False)
     assert (small.backend, small.dtype) == ("onnxruntime", torch.int8)
     with torch.inference_mode():
-        expected = model(pictures)
-    scores = small(pictures)
+        expected = model(images)
+    scores = small(images)
     assert 0 < deviation(expected, scores) < 0.25
     assert torch.equal(scores.argmax(1), expected.argmax(1))
 
     floats, integers = tmp_path / "floats.onnx", tmp_path / "integers.onnx"
     cnnzoo.export_onnx(model, floats)
-    cnnzoo.export_onnx(model, integers, calibration=pictures)
+    cnnzoo.export_onnx(model, integers, calibration=images)
     assert integers.stat().st_size < floats.stat().st_size / 2
     session = onnxruntime.InferenceSession(integers, providers=["CPUExecutionProvider"])
-    torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": pictures.numpy()})[0]), scores)
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), scores)
 
 
-def test_eight_bits_need_pictures(pictures: torch.Tensor) -> None:
+def test_eight_bits_need_images(images: torch.Tensor) -> None:
     model = cnnzoo.load_pretrained("lenet5")
-    with pytest.raises(cnnzoo.OptionError, match=r"got dtype=torch.int8 without calibration pictures; .* go together"):
+    with pytest.raises(cnnzoo.OptionError, match=r"got dtype=torch.int8 without calibration images; .* go together"):
         cnnzoo.optimize(model, dtype=torch.int8)
-    with pytest.raises(cnnzoo.OptionError, match=r"got dtype=None and calibration pictures; .* go together"):
-        cnnzoo.optimize(model, calibration=pictures)
-    with pytest.raises(cnnzoo.DeployError, match=r"calibration: got \(0, 1, 28, 28\); pass prepared pictures"):
-        cnnzoo.optimize(model, dtype=torch.int8, calibration=pictures[:0])
+    with pytest.raises(cnnzoo.OptionError, match=r"got dtype=None and calibration images; .* go together"):
+        cnnzoo.optimize(model, calibration=images)
+    with pytest.raises(cnnzoo.DeployError, match=r"calibration: got \(0, 1, 28, 28\); pass prepared images"):
+        cnnzoo.optimize(model, dtype=torch.int8, calibration=images[:0])
 
 
 # Backends

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 import cnnzoo
 from cnnzoo.classification import classify
 from cnnzoo.data.digits import find_digits
-from cnnzoo.data.pictures import samples
+from cnnzoo.data.image_files import samples
 
 DIGITS = samples()
 
@@ -50,20 +50,20 @@ def read(image: Image.Image) -> str:
 
 def test_digits_of_mnist_s_form_are_left_as_they_are() -> None:
     for sample in DIGITS:
-        (found,) = find_digits(sample.picture)
-        assert found.tobytes() == sample.picture.tobytes()
+        (found,) = find_digits(sample.image)
+        assert found.tobytes() == sample.image.tobytes()
 
 
 def test_photographs_of_digits() -> None:
     chance = random.Random(0)
-    right = sum(read(photograph(sample.picture, chance)) == sample.label for sample in DIGITS * 20)
+    right = sum(read(photograph(sample.image, chance)) == sample.label for sample in DIGITS * 20)
     assert right / 200 >= 0.95
 
 
 @pytest.mark.parametrize("sample", DIGITS, ids=lambda one: one.label)
 @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (200, 90), (70, 170)])
 def test_found_digits_are_as_mnist_has_them(sample, paper: int, ink: int) -> None:
-    large = sample.picture.resize((224, 224), Image.Resampling.BICUBIC)
+    large = sample.image.resize((224, 224), Image.Resampling.BICUBIC)
     (found,) = find_digits(page([(large, 150, 20)], (400, 300), paper, ink))
     pixels = torch.from_numpy(np.asarray(found).copy()).float()
     rows, columns = (pixels.amax(axis).gt(0).nonzero().flatten() for axis in (1, 0))
@@ -72,7 +72,7 @@ def test_found_digits_are_as_mnist_has_them(sample, paper: int, ink: int) -> Non
     weights = pixels / pixels.sum()
     middle = [(weights.sum(1 - axis) * (torch.arange(28) + 0.5)).sum().item() for axis in (0, 1)]
     assert middle == pytest.approx([14.5, 14.5], abs=0.75)
-    theirs = torch.from_numpy(np.asarray(sample.picture).copy()).float()
+    theirs = torch.from_numpy(np.asarray(sample.image).copy()).float()
     shifted = (pixels.roll((down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1))  # by what is rounded
     likeness = max(torch.corrcoef(torch.stack([one.flatten(), theirs.flatten()]))[0, 1] for one in shifted)
     assert likeness > 0.93
@@ -94,7 +94,7 @@ def test_several_digits_are_read_in_order() -> None:
         placed, left = [], 20
         for character in text:
             size = chance.randint(60, 80)
-            placed.append((DIGITS[int(character)].picture.resize((size, size)), left, chance.randint(10, 25)))
+            placed.append((DIGITS[int(character)].image.resize((size, size)), left, chance.randint(10, 25)))
             left += size + 4
         image = page(placed, (left + 20, 120), 240, 30)
         assert len(find_digits(image)) == len(text)
@@ -104,20 +104,20 @@ def test_several_digits_are_read_in_order() -> None:
 
 
 def test_lines_are_read_from_above() -> None:
-    picture = [sample.picture.resize((80, 80)) for sample in DIGITS]
-    placed = [(picture[3], 20, 10), (picture[7], 120, 14), (picture[1], 30, 120), (picture[4], 130, 116)]
+    image = [sample.image.resize((80, 80)) for sample in DIGITS]
+    placed = [(image[3], 20, 10), (image[7], 120, 14), (image[1], 30, 120), (image[4], 130, 116)]
     assert read(page(placed, (240, 220), 255, 0)) == "3714"
 
 
 def test_specks_are_no_digits() -> None:
-    image = page([(DIGITS[5].picture.resize((140, 140)), 60, 60)], (280, 280), 250, 20)
+    image = page([(DIGITS[5].image.resize((140, 140)), 60, 60)], (280, 280), 250, 20)
     for place in ((5, 5), (270, 12), (15, 260)):
         image.paste(60, (*place, place[0] + 3, place[1] + 3))
     assert read(image) == "5"
 
 
 def test_transparent_ground_and_colour() -> None:
-    ink = np.asarray(DIGITS[8].picture.resize((200, 200)))
+    ink = np.asarray(DIGITS[8].image.resize((200, 200)))
     pixels = np.dstack([np.full_like(ink, 30), np.full_like(ink, 60), np.full_like(ink, 160), ink])
     assert read(Image.fromarray(pixels)) == "8"
 
@@ -129,7 +129,7 @@ def test_no_digit(size: tuple[int, int], level: int) -> None:
     if size == (28, 28) and level == 0:
         return  # of MNIST's form: it is left as it is
     with pytest.raises(
-        cnnzoo.DataError, match=r"find_digits: nothing in empty\.png stands out from its ground; take a picture of dark"
+        cnnzoo.DataError, match=r"find_digits: nothing in empty\.png stands out from its ground; take an image of dark"
     ):
         find_digits(image, "empty.png")
 
@@ -145,7 +145,7 @@ def test_predict_reads_a_file(tmp_path: Path) -> None:
 
     from cnnzoo.cli import main
 
-    placed = [(DIGITS[d].picture.resize((90, 90)), 20 + 100 * i, 20) for i, d in enumerate((2, 0))]
+    placed = [(DIGITS[d].image.resize((90, 90)), 20 + 100 * i, 20) for i, d in enumerate((2, 0))]
     page(placed, (260, 140), 230, 40).save(tmp_path / "digits.jpg")
     result = CliRunner().invoke(main, ["predict", str(tmp_path / "digits.jpg"), "--model", "lenet5"])
     assert result.exit_code == 0

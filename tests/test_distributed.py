@@ -19,7 +19,7 @@ from cnnzoo.training import loop
 from cnnzoo.training.recipe import load_recipe
 from cnnzoo.training.world import World
 
-# 220 pictures in batches of 60: the last one is smaller.
+# 220 images in batches of 60: the last one is smaller.
 CHANGES = {
     "batch_size": 60,
     "optimizer.lr": 0.05,
@@ -81,7 +81,7 @@ def test_two_processes_are_killed_go_on_and_equal_one(tmp_path: Path, killed: in
     for line, epoch in zip(lines, alone.epochs, strict=True):
         assert line["train_loss"] == pytest.approx(epoch.train_loss, rel=1e-4)
         assert line["test_loss"] == pytest.approx(epoch.test_loss, rel=1e-4)
-        assert line["train_accuracy"] == pytest.approx(epoch.train_accuracy, abs=1e-6)  # of 220 pictures, each once
+        assert line["train_accuracy"] == pytest.approx(epoch.train_accuracy, abs=1e-6)  # of 220 images, each once
         assert line["step"] == epoch.step
     kept = json.loads((out / "result.json").read_text())
     assert kept["command"].startswith("torchrun --nproc-per-node 2 -m cnnzoo train lenet5_fashion --set ")

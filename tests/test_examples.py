@@ -31,10 +31,10 @@ def numbers(label: str, output: str) -> list[float]:
 
 
 def shades(path: Path, size: tuple[int, int]) -> int:
-    """How many shades of grey a picture has, which is (width, height)."""
-    with Image.open(path) as picture:
-        assert picture.size == size
-        return len(picture.convert("L").getcolors())
+    """How many shades of grey an image has, which is (width, height)."""
+    with Image.open(path) as image:
+        assert image.size == size
+        return len(image.convert("L").getcolors())
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

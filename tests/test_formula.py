@@ -91,7 +91,7 @@ def test_padding_by_word(axes, padding, data):
 @thorough
 @given(poolings(), st.integers(1, 3))
 @example(((3, 3), {"kernel_size": 2, "stride": 2, "padding": 1, "ceil_mode": True}), 1)  # the last window is dropped
-@example(((1, 1), {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": True}), 1)  # more window than picture
+@example(((1, 1), {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": True}), 1)  # more window than image
 @example(((1, 1), {"kernel_size": 4, "stride": 2, "padding": 0, "ceil_mode": True}), 1)  # empty all the same
 def test_max_pooling(case, dilation):
     size, options = case

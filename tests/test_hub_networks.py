@@ -81,12 +81,12 @@ def test_a_published_checkpoint_by_its_name(hub: Hub, user: User, theirs: torch.
     load = "model = cnnzoo.load_pretrained('resnet18', hub=True)\nassert model.checkpoint.tag == 'a1_in1k'\n"
     expected = pytest.approx(theirs(torch.ones(1, 3, 64, 64)).flatten()[:8].tolist(), rel=1e-4)
     assert json.loads(user.run(load + SCORES)) == expected
-    Image.effect_mandelbrot((300, 260), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "picture.png")
-    told = json.loads(user.cnnzoo("predict", tmp_path / "picture.png", "--model", "resnet18", "--hub", "--json"))
+    Image.effect_mandelbrot((300, 260), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "image.png")
+    told = json.loads(user.cnnzoo("predict", tmp_path / "image.png", "--model", "resnet18", "--hub", "--json"))
     assert len(told[0]["classes"]) == 5
-    picture = Image.open(tmp_path / "picture.png")
+    image = Image.open(tmp_path / "image.png")
     checkpoint = cnnzoo.list_checkpoints("resnet18")[0]
-    best = theirs(checkpoint.transforms()(picture)[None]).topk(5).indices[0].tolist()
+    best = theirs(checkpoint.transforms()(image)[None]).topk(5).indices[0].tolist()
     assert [guess["label"] for guess in told[0]["classes"]] == [checkpoint.classes[i] for i in best]
     hub.stop()
     assert json.loads(user.run(load.replace("hub=True", "hub=False") + SCORES)) == expected

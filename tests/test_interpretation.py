@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import cnnzoo
 from cnnzoo.cli import main
-from cnnzoo.data.pictures import samples
+from cnnzoo.data.image_files import samples
 from cnnzoo.interpretation import (
     Patch,
     class_activation_map,
@@ -427,7 +427,7 @@ def test_bad_plots(tmp_path: Path) -> None:
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Path:
-    samples()[9].picture.save(tmp_path / "boot.png")
+    samples()[9].image.save(tmp_path / "boot.png")
     return tmp_path / "boot.png"
 
 

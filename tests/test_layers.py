@@ -162,7 +162,7 @@ def operation(module: nn.Module, layer: LayerShape) -> str | None:
             stride = 1 if to_one_unit else module.stride  # a window over the whole map makes no step
             return f"avg pool {window(module.kernel_size, stride, module.padding)}"
         case nn.AdaptiveAvgPool2d() if layer.input_shape == layer.output_shape:
-            return None  # it serves pictures of other sizes
+            return None  # it serves images of other sizes
         case nn.AdaptiveAvgPool2d() if to_one_unit:
             return f"avg pool {window(layer.input_shape[1:], 1, 0)}"
         case nn.BatchNorm2d():
@@ -343,7 +343,7 @@ def test_receptive_fields(name: str, options: dict, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "size"), [("alexnet", 63), ("vgg16", 32), ("googlenet", 15), ("inception_v3", 75), ("resnet50", 1)]
 )
-def test_smallest_pictures(name: str, size: int) -> None:
+def test_smallest_images(name: str, size: int) -> None:
     model = create(name, {})
     assert cnnzoo.min_input_size(model) == size
     assert infer_shapes(model, (3, size, size))[-1].output_shape == (1000,)

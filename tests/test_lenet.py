@@ -107,9 +107,9 @@ def test_digit_codes_are_figure_3() -> None:
     codes = digit_codes()
     assert codes.shape == (10, 84)
     assert codes.unique().tolist() == [-1, 1]
-    picture = codes[7].view(12, 7)
-    assert picture[0].tolist() == [1] * 7  # the bar of the seven
-    assert picture[1].tolist() == [-1] * 5 + [1] * 2
+    image = codes[7].view(12, 7)
+    assert image[0].tolist() == [1] * 7  # the bar of the seven
+    assert image[1].tolist() == [-1] * 5 + [1] * 2
     bars = [digit for digit in range(10) if codes[digit].view(12, 7)[0].tolist() == [-1, 1, 1, 1, 1, 1, -1]]
     assert bars == [0, 2, 4, 5, 8, 9]
     apart = [digit for digit in bars if codes[digit].view(12, 7)[1].tolist() == [-1] * 7]

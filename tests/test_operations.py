@@ -29,9 +29,9 @@ class Calls(nn.Module):
 
 def assert_like_torch(function, *shapes):
     """The same shape and type as torch's result, or a `ShapeError` where torch refuses."""
-    pictures = [torch.ones(1, *shape) for shape in shapes]
+    images = [torch.ones(1, *shape) for shape in shapes]
     try:
-        expected = function(*pictures)
+        expected = function(*images)
     except (RuntimeError, ValueError, IndexError):
         with pytest.raises(ShapeError):
             infer_shapes(Calls(function), *shapes)

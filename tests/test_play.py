@@ -23,7 +23,7 @@ from torch.nn import functional as F
 import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data.captcha import Captcha
-from cnnzoo.data.pictures import open_picture, samples
+from cnnzoo.data.image_files import open_image, samples
 from cnnzoo.play import pages
 from cnnzoo.play.manifest import DETAILS, described, shown
 from cnnzoo.play.server import HOST, listening
@@ -106,7 +106,7 @@ def test_sample_captchas_are_those_of_the_test_set() -> None:
     labels = [one["label"] for one in MANIFEST["samples"]["captchas"]]
     assert labels == [sequence.draw("test", number)[0] for number in range(12)]
     for one in MANIFEST["samples"]["captchas"]:
-        assert open_picture(Path(cnnzoo.__file__).parent / "play/captchas" / Path(one["file"]).name).size == (180, 100)
+        assert open_image(Path(cnnzoo.__file__).parent / "play/captchas" / Path(one["file"]).name).size == (180, 100)
 
 
 def test_words_are_the_same_in_both_languages() -> None:
@@ -220,7 +220,7 @@ def choose(browser: Browser, path: Path) -> None:
 
 def grey_images() -> list[Image.Image]:
     """Twenty images of 28x28: the samples, and the samples on their heads."""
-    found = [sample.picture.convert("L") for sample in samples()]
+    found = [sample.image.convert("L") for sample in samples()]
     return found + [image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) for image in found]
 
 

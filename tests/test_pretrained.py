@@ -103,11 +103,11 @@ def test_other_channels(tmp_path: Path) -> None:
     whole = cnnzoo.create("resnet18", seed=0, num_classes=4).eval()
     cnnzoo.save_pretrained(whole, tmp_path)
     grey = cnnzoo.load_pretrained(tmp_path, in_channels=1)
-    pictures = images(1)
-    assert torch.allclose(grey(pictures), whole(pictures.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+    inputs = images(1)
+    assert torch.allclose(grey(inputs), whole(inputs.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
     assert grey.input_shape == (1, 224, 224)
     six = cnnzoo.load_pretrained(tmp_path, in_channels=6)
-    # The same picture twice in six channels gives what it gives once in three.
+    # The same image twice in six channels gives what it gives once in three.
     twice = torch.cat([images(), images()], 1)
     assert torch.allclose(six(twice), whole(images()), rtol=1e-4, atol=1e-5)
     weight = torch.randn(2, 3, 1, 1)
@@ -155,9 +155,9 @@ def test_what_is_known_of_weights_is_saved_with_them(tmp_path: Path) -> None:
     assert (again.checkpoint.tag, again.checkpoint.card) == (known.tag, known.card)
     assert (again.checkpoint.accuracy, again.checkpoint.license) == (known.accuracy, known.license)
     assert cnnzoo.load_pretrained(tmp_path, num_classes=0).checkpoint.classes == ()
-    picture = torch.randint(256, (1, 28, 28), dtype=torch.uint8)
+    image = torch.randint(256, (1, 28, 28), dtype=torch.uint8)
     assert torch.equal(
-        again.checkpoint.transforms()(picture), cnnzoo.load_pretrained("lenet5").checkpoint.transforms()(picture)
+        again.checkpoint.transforms()(image), cnnzoo.load_pretrained("lenet5").checkpoint.transforms()(image)
     )
 
 

@@ -80,7 +80,7 @@ def first_tensor(value):
     return next((found for found in map(first_tensor, inside) if found is not None), None)
 
 
-def recorded(model, *pictures):
+def recorded(model, *images):
     """What `infer_shapes` should say, from hooks on a model that runs: on leaves, and what has parameters itself."""
     seen, ran = [], set()
     names = {module: name for name, module in model.named_modules()}
@@ -99,7 +99,7 @@ def recorded(model, *pictures):
     hooks = [module.register_forward_hook(leave) for module in names if not module._modules or module._parameters]
     try:
         with torch.no_grad():
-            model(*pictures)
+            model(*images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -492,7 +492,7 @@ def test_layer_that_cannot_take_its_input(model, shape, message):
         ((3, 200, 4), "features.0", r"got 3x200x4, .* floor\(\(4 \+ 2\*2 - 1\*\(11 - 1\) - 1\) / 4\) \+ 1 = 0"),
     ],
 )
-def test_picture_too_small(shape, layer, formula):
+def test_image_too_small(shape, layer, formula):
     size = "x".join(map(str, shape))
     message = (
         rf"^infer_shapes: input {size}: layer {layer} \(\w+\) {formula}\. The smallest input that works is 63x63\.$"
@@ -558,7 +558,7 @@ def test_linear_layer_without_a_map_before_it():
         (
             False,
             (1, 28, 28),
-            "got an input of shape (1, 28, 28); it takes images (N, C, H, W) (a single picture is `x.unsqueeze(0)`)",
+            "got an input of shape (1, 28, 28); it takes images (N, C, H, W) (a single image is `x.unsqueeze(0)`)",
         ),
         (False, (28, 28), "got an input of shape (28, 28); it takes images (N, C, H, W)"),
         (False, (1, 1, 1, 28, 28), "got an input of shape (1, 1, 1, 28, 28); it takes images (N, C, H, W)"),
@@ -577,11 +577,11 @@ def test_chain_that_no_square_fits_says_what_it_takes():
 
 
 def test_error_that_is_no_matter_of_shapes_passes_unchanged():
-    model, picture = cnnzoo.lenet5(), torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    model, image = cnnzoo.lenet5(), torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match=r"type .*unsigned char.* should be the same") as expected:
-        model.c1(picture)
+        model.c1(image)
     with pytest.raises(RuntimeError) as caught:
-        model(picture)
+        model(image)
     assert type(caught.value) is RuntimeError
     assert str(caught.value) == str(expected.value)
 
@@ -641,7 +641,7 @@ def test_further_layers_that_cannot_take_their_input(layer, shape, message, exce
     assert caught.value.excess == excess
 
 
-# The smallest picture
+# The smallest image
 
 
 def runs(model, channels, size):
@@ -667,7 +667,7 @@ def runs(model, channels, size):
         ("squeezenet1_0", 21),
     ],
 )
-def test_smallest_picture_of_torchvision(name, size):
+def test_smallest_image_of_torchvision(name, size):
     model = torchvision_network(name)
     assert min_input_size(model) == size
     assert runs(model, 3, size)
@@ -675,7 +675,7 @@ def test_smallest_picture_of_torchvision(name, size):
 
 
 @pytest.mark.parametrize(("classic", "size"), [(False, 28), (True, 32)])
-def test_smallest_picture_of_lenet5(classic, size):
+def test_smallest_image_of_lenet5(classic, size):
     assert min_input_size(cnnzoo.lenet5(classic=classic, in_channels=3)) == size
 
 
@@ -690,7 +690,7 @@ def test_where_no_square_fits_each_side_has_its_own():
             infer_shapes(model, (3, *smaller))
 
 
-def test_no_square_picture_is_large_enough():
+def test_no_square_image_is_large_enough():
     with pytest.raises(ShapeError, match=r"^min_input_size: no square image fits Conv2d$"):
         min_input_size(nn.Conv2d(1, 1, 3, dilation=3000))
 
@@ -703,7 +703,7 @@ def test_channels_unknown():
     assert min_input_size(nn.MaxPool2d(3), in_channels=2) == 3
 
 
-def test_smallest_picture_where_branches_meet_at_odd_sizes_only():
+def test_smallest_image_where_branches_meet_at_odd_sizes_only():
     layers = nn.Conv2d(3, 3, 3, stride=2), nn.ConvTranspose2d(3, 3, 3, stride=2), nn.MaxPool2d(6)
     model = Calls(lambda x, down, up, pool: pool(torch.cat([x, up(down(x))], 1)), *layers).to("meta")
     assert [size for size in range(1, 12) if runs(model, 3, size)] == [7, 9, 11]
@@ -728,9 +728,9 @@ def chains(draw):
 @quick
 @given(chains(), st.integers(1, 30), st.integers(1, 30))
 def test_random_chains(model, height, width):
-    picture = torch.zeros(1, 1, height, width)
+    image = torch.zeros(1, 1, height, width)
     try:
-        expected = recorded(model, picture)
+        expected = recorded(model, image)
     except RuntimeError:
         with pytest.raises(ShapeError, match="its output would be empty"):
             infer_shapes(model, (1, height, width))
@@ -740,14 +740,14 @@ def test_random_chains(model, height, width):
 
 @quick
 @given(chains())
-def test_smallest_picture_of_random_chains(model):
+def test_smallest_image_of_random_chains(model):
     smallest = next(size for size in range(1, 100) if runs(model, 1, size))
     assert min_input_size(model, in_channels=1) == smallest
 
 
 @quick
 @given(chains(), st.integers(0, 9))
-def test_smallest_picture_of_random_chains_with_a_linear_layer(model, more):
+def test_smallest_image_of_random_chains_with_a_linear_layer(model, more):
     made_for = more + next(size for size in range(1, 100) if runs(model, 1, size))
     features = model(torch.zeros(1, 1, made_for, made_for)).numel()
     model.extend([nn.Flatten(), nn.Linear(features, 2)])

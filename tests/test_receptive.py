@@ -47,11 +47,11 @@ def seen(model, height, width):
     model = model.double()
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.5)
-    picture = torch.ones(1, 1, height, width, dtype=torch.float64, requires_grad=True)
-    out = model(picture)
+    image = torch.ones(1, 1, height, width, dtype=torch.float64, requires_grad=True)
+    out = model(image)
     unit = [units // 2 for units in out.shape[2:]]
     out[(0, slice(None), *unit)].sum().backward()
-    return picture.grad[0, 0] != 0, unit
+    return image.grad[0, 0] != 0, unit
 
 
 def bounds(pixels):
@@ -68,8 +68,8 @@ def predicted_bounds(field, unit):
 def assert_sees_its_window(model, *, contiguous):
     """The middle unit sees the predicted window: from its first to its last pixel, and all between if contiguous."""
     field = receptive_field(model, input_shape=(1, 400, 400))
-    picture = [size + 2 * abs(offset) + 4 * stride for size, stride, offset in zip(*field[:3], strict=True)]
-    pixels, unit = seen(model, *picture)
+    image = [size + 2 * abs(offset) + 4 * stride for size, stride, offset in zip(*field[:3], strict=True)]
+    pixels, unit = seen(model, *image)
     assert bounds(pixels) == predicted_bounds(field, unit)
     assert pixels.sum().item() == field.size[0] * field.size[1] or not contiguous
 
@@ -274,15 +274,15 @@ def extents(model, size):
     model = model.double()
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.5)
-    picture = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
-    out = model(picture)
+    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    out = model(image)
     rows, columns = out.shape[2:]
     found = []
     for axis, units in enumerate((rows, columns)):
         seen = []
         for unit in range(units):
             place = (unit, columns // 2) if axis == 0 else (rows // 2, unit)
-            (gradient,) = torch.autograd.grad(out[(0, slice(None), *place)].sum(), picture, retain_graph=True)
+            (gradient,) = torch.autograd.grad(out[(0, slice(None), *place)].sum(), image, retain_graph=True)
             pixels = (gradient[0, 0] != 0).nonzero()[:, axis]
             seen.append((pixels.min().item(), pixels.max().item()) if len(pixels) else None)
         found.append(seen)
@@ -290,7 +290,7 @@ def extents(model, size):
 
 
 def assert_as_by_gradients(model, size):
-    """The size of the largest window that is not cut off by the picture's edge, and how it moves."""
+    """The size of the largest window that is not cut off by the image's edge, and how it moves."""
     field = receptive_field(model, input_shape=(1, size, size))
     assert field.exact
     for axis, seen in enumerate(extents(model, size)):
@@ -397,11 +397,11 @@ def windows_and_back(x):
         ),
     ],
 )
-@pytest.mark.parametrize("picture", [48, 64])
-def test_the_window_does_not_grow_with_the_picture(model, size, picture):
-    field = receptive_field(model, input_shape=(1, picture, picture))
+@pytest.mark.parametrize("image", [48, 64])
+def test_the_window_does_not_grow_with_the_image(model, size, image):
+    field = receptive_field(model, input_shape=(1, image, image))
     assert (field.size, field.whole, field.exact) == ((size, size), False, True)
-    assert_as_by_gradients(model, picture)
+    assert_as_by_gradients(model, image)
 
 
 def test_rolling_moves_the_window_as_on_a_ring():

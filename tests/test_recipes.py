@@ -14,7 +14,7 @@ from cnnzoo.training import loop
 from cnnzoo.training.recipe import Recipe, list_recipes, load_recipe
 
 
-def takes_small_pictures(recipe: Recipe) -> bool:
+def takes_small_images(recipe: Recipe) -> bool:
     """Whether its network can be tried on 96x96, which its auxiliary classifiers cannot."""
     network = cnnzoo.create(cnnzoo.spec(recipe.network).name, device="meta", **recipe.options)
     try:
@@ -30,7 +30,7 @@ def recipe_parameters() -> list:
     for recipe in map(load_recipe, list_recipes()):
         network = cnnzoo.create(cnnzoo.spec(recipe.network).name, device="meta")
         slow = sum(p.numel() for p in network.parameters()) > 15e6 or len(list(network.modules())) > 100
-        slow = slow or (cnnzoo.summary(network).macs > 5e8 and not takes_small_pictures(recipe))
+        slow = slow or (cnnzoo.summary(network).macs > 5e8 and not takes_small_images(recipe))
         found.append(pytest.param(recipe.name, marks=[pytest.mark.slow] if slow else []))
     return found
 
@@ -57,7 +57,7 @@ def test_every_recipe_makes_its_loss_fall(name: str, tmp_path: Path, monkeypatch
         changes["optimizer.lr"] /= 20
     if "dropout" in cnnzoo.spec(stated.network).parameters:  # in a few steps it hides what they do
         changes["options.dropout"] = 0.0
-    if takes_small_pictures(stated):
+    if takes_small_images(stated):
         changes |= {"preprocessing.size": 96, "crop.size": 96}
     recipe = load_recipe(name, changes)
     run = loop.train(recipe, tiny.sets(recipe, tmp_path / "data"), tmp_path / "run", progress=False, workers=0)

@@ -44,7 +44,7 @@ def test_spec() -> None:
     assert "LeCun" in spec.paper.citation
     assert spec.paper.url.startswith("https://doi.org/")
     assert spec.checkpoints[0] == "mnist"
-    assert spec.summary.startswith("LeNet-5 for 28x28 pictures")
+    assert spec.summary.startswith("LeNet-5 for 28x28 images")
 
 
 @pytest.mark.parametrize("name", cnnzoo.list_models(kind=None))

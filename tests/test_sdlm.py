@@ -183,7 +183,7 @@ def test_step_goes_along_the_gradient_as_far_as_the_curvature_lets_it() -> None:
     torch.testing.assert_close(network.fc.weight.detach(), before - 0.1 / (0.5 + h) * gradient)
 
 
-def test_lenet5_learns_picture_by_picture() -> None:
+def test_lenet5_learns_image_by_image() -> None:
     network = cnnzoo.create("lenet5", classic=True)
     cnnzoo.initialize(network, partial(lecun1998, exponent=0.5), generator=torch.Generator().manual_seed(0))
     criterion = MAPLoss(8.0)

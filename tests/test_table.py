@@ -15,7 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 import cnnzoo
 from cnnzoo.checkpoints.layouts import TABLES
 from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
-from cnnzoo.data.pictures import class_names
+from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.support.files import read_table
 
@@ -130,7 +130,7 @@ def test_all_that_is_published_is_there_and_the_default_comes_first(name: str) -
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     """Noise, wider than high, with sides that no step divides."""
     noise = torch.randint(256, (3, 301, 407), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return to_pil_image(noise)
@@ -145,48 +145,48 @@ def rounding(preprocessing: Preprocessing) -> float:
 
 
 @each_preprocessing(TORCHVISION)
-def test_preprocessing_is_torchvisions(name: str, one: Checkpoint, picture) -> None:
-    theirs = models.get_weight(one.weights).transforms()(picture)
+def test_preprocessing_is_torchvisions(name: str, one: Checkpoint, image) -> None:
+    theirs = models.get_weight(one.weights).transforms()(image)
     if name in NORMALISES_AGAIN:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it announces how it will initialise one day
             network = NORMALISES_AGAIN[name](transform_input=True, init_weights=False)
         theirs = network._transform_input(theirs[None])[0]
-    ours = one.transforms()(picture)
+    ours = one.transforms()(image)
     assert type(ours) is torch.Tensor
     torch.testing.assert_close(ours, theirs, rtol=0, atol=rounding(one.preprocessing))
 
 
 @each_preprocessing(TORCHVISION)
-def test_preprocessing_of_tensors_is_within_a_byte_of_that_of_pictures(name: str, one: Checkpoint, picture) -> None:
+def test_preprocessing_of_tensors_is_within_a_byte_of_that_of_images(name: str, one: Checkpoint, image) -> None:
     """They are resized by torch, whose bytes are now and then one more or less than PIL's."""
-    images = pil_to_tensor(picture).repeat(2, 1, 1, 1)
+    images = pil_to_tensor(image).repeat(2, 1, 1, 1)
     prepared, byte = one.transforms()(images), 1.001 / 255 / min(per_channel(one.preprocessing.std))
-    torch.testing.assert_close(prepared[1], one.transforms()(picture), rtol=0, atol=byte)
+    torch.testing.assert_close(prepared[1], one.transforms()(image), rtol=0, atol=byte)
 
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
-def test_preprocessing_of_resnet50_to_a_millionth(version: str, picture) -> None:
+def test_preprocessing_of_resnet50_to_a_millionth(version: str, image) -> None:
     ours = next(one for one in list_checkpoints("resnet50") if one.weights == f"ResNet50_Weights.IMAGENET1K_{version}")
     theirs = models.get_weight(ours.weights).transforms()
-    torch.testing.assert_close(ours.transforms()(picture), theirs(picture), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours.transforms()(image), theirs(image), rtol=0, atol=1e-6)
 
 
 @each_preprocessing(HUB)
-def test_preprocessing_is_timms(name: str, one: Checkpoint, picture) -> None:
+def test_preprocessing_is_timms(name: str, one: Checkpoint, image) -> None:
     stated = timm.get_pretrained_cfg(f"{timm_name(name)}.{one.tag}").to_dict()
-    theirs = create_transform(**resolve_data_config(pretrained_cfg=stated), is_training=False)(picture)
-    torch.testing.assert_close(one.transforms()(picture), theirs, rtol=0, atol=rounding(one.preprocessing))
+    theirs = create_transform(**resolve_data_config(pretrained_cfg=stated), is_training=False)(image)
+    torch.testing.assert_close(one.transforms()(image), theirs, rtol=0, atol=rounding(one.preprocessing))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
-def test_pictures_of_any_mode_are_taken_as_colours(mode: str, picture) -> None:
+def test_images_of_any_mode_are_taken_as_colours(mode: str, image) -> None:
     prepare = Preprocessing(size=40, resize=48).transforms()
-    given = picture.convert(mode)
+    given = image.convert(mode)
     torch.testing.assert_close(prepare(given), prepare(given.convert("RGB")))
 
 
-def test_picture_smaller_than_the_crop_is_enlarged() -> None:
+def test_image_smaller_than_the_crop_is_enlarged() -> None:
     tiny = to_pil_image(torch.full((3, 2, 5), 255, dtype=torch.uint8))
     prepared = Preprocessing(resize=256, mean=0.0, std=1.0).transforms()(tiny)
     assert torch.equal(prepared, torch.ones(3, 224, 224))

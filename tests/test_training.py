@@ -78,7 +78,7 @@ def test_result_is_the_evidence(tmp_path: Path) -> None:
     found = Result.read(tmp_path / "result.json")
     assert (found.recipe, found.seed, found.command) == ("tiny", 3, "cnnzoo train tiny --seed 3")
     assert found.epochs == run.epochs
-    assert found.pictures == {"train": 120, "test": 40}
+    assert found.images == {"train": 120, "test": 40}
     assert found.stated["optimizer"] == TINY.optimizer
     assert found.hardware
     assert found.versions["torch"] == torch.__version__
@@ -92,7 +92,7 @@ def test_images_held_out_are_measured_beside_the_test_set(tmp_path: Path) -> Non
     few = {**SETS, "test": dataclasses.replace(SETS["test"], whole=10_000)}
     run = loop.train(recipe, few, tmp_path, seed=1, progress=False)
     found = Result.read(tmp_path / "result.json")
-    assert found.pictures == {"train": 100, "test": 40, "validation": 20}
+    assert found.images == {"train": 100, "test": 40, "validation": 20}
     assert found.published_test == 10_000
     assert "The accuracy is that of 40 of the 10,000 published test images." in (tmp_path / "README.md").read_text()
     assert [epoch.step for epoch in run.epochs] == [7, 14]
@@ -338,12 +338,12 @@ CAPTCHA = load_recipe("captcha_cnn_small", epochs=1, batch_size=4, data={"name":
 @pytest.mark.parametrize(
     ("recipe", "sets", "message"),
     [
-        (dataclasses.replace(TINY, batch_size=500), SETS, "120 pictures are fewer than a batch of 500; lower batch_size"),
-        (dataclasses.replace(TINY, options={"num_classes": 3}), SETS, r"LeNet5 gives 3 scores; the pictures show one of 10"),
+        (dataclasses.replace(TINY, batch_size=500), SETS, "120 images are fewer than a batch of 500; lower batch_size"),
+        (dataclasses.replace(TINY, options={"num_classes": 3}), SETS, r"LeNet5 gives 3 scores; the images show one of 10"),
         (
             dataclasses.replace(CAPTCHA, options={"length": 5}),
             {"train": tiny.captchas(8), "test": tiny.captchas(8)},
-            r"CaptchaCNN gives 50 scores; the pictures show one of 10 classes at each of 4 positions",
+            r"CaptchaCNN gives 50 scores; the images show one of 10 classes at each of 4 positions",
         ),
         (dataclasses.replace(TINY, options={"depth": 3}), SETS, r"recipe tiny: lenet5: unknown option 'depth'"),
         (
@@ -351,7 +351,7 @@ CAPTCHA = load_recipe("captcha_cnn_small", epochs=1, batch_size=4, data={"name":
             SETS,
             r"loss\.aux=0\.3 weighs auxiliary classifiers, which this LeNet5 does not have; state options\.aux=true",
         ),
-        (dataclasses.replace(TINY, crop={"name": "random_resized"}), SETS, r"random_resized is for pictures in files"),
+        (dataclasses.replace(TINY, crop={"name": "random_resized"}), SETS, r"random_resized is for images in files"),
         (
             dataclasses.replace(TINY, preprocessing=Preprocessing(channels=3, size=28)),
             {"train": tiny.bars(20, channels=3), "test": tiny.bars(20, channels=3)},
@@ -359,7 +359,7 @@ CAPTCHA = load_recipe("captcha_cnn_small", epochs=1, batch_size=4, data={"name":
         ),
     ],
 )  # fmt: skip
-def test_pictures_that_do_not_fit(tmp_path: Path, recipe: Recipe, sets: dict, message: str) -> None:
+def test_images_that_do_not_fit(tmp_path: Path, recipe: Recipe, sets: dict, message: str) -> None:
     with pytest.raises(cnnzoo.CnnzooError, match=message):
         loop.train(recipe, sets, tmp_path, progress=False)
 
@@ -437,20 +437,20 @@ def test_top5_of_a_hundred_classes() -> None:
 def test_ten_crops_are_averaged(tmp_path: Path) -> None:
     from torchvision.transforms import v2
 
-    from cnnzoo.data.pictures import open_picture
+    from cnnzoo.data.image_files import open_image
 
-    pictures = tiny.files(tmp_path)["test"]
+    images = tiny.files(tmp_path)["test"]
     prepared = Preprocessing(size=28, resize=32, channels=1, mean=0.2, std=0.5)
     network = cnnzoo.create("lenet5", num_classes=2, seed=0).eval()
     seen = []
     network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    found = evaluate(network, pictures, prepared, views="ten", batch_size=2, workers=0)
-    grey = [v2.Resize(32)(v2.Grayscale()(open_picture(path))) for path in pictures.paths]
-    crops = [torch.stack([v2.functional.pil_to_tensor(one) for one in v2.TenCrop(28)(picture)]) for picture in grey]
+    found = evaluate(network, images, prepared, views="ten", batch_size=2, workers=0)
+    grey = [v2.Resize(32)(v2.Grayscale()(open_image(path))) for path in images.paths]
+    crops = [torch.stack([v2.functional.pil_to_tensor(one) for one in v2.TenCrop(28)(image)]) for image in grey]
     expected = (torch.cat(crops) / 255 - 0.2) / 0.5
     torch.testing.assert_close(torch.cat(seen), expected)
     shares = network(expected).softmax(1).unflatten(0, (2, 10)).mean(1)
-    labels = torch.tensor(pictures.labels)
+    labels = torch.tensor(images.labels)
     assert found.accuracy == (shares.argmax(1) == labels).float().mean()
     assert found.loss == pytest.approx(nn.functional.nll_loss(shares.log(), labels).item(), rel=1e-5)
 

@@ -13,7 +13,7 @@ import cnnzoo
 from cnnzoo.checkpoints.table import list_checkpoints
 from cnnzoo.checkpoints.weights import read_weights, write_weights
 from cnnzoo.data.captcha import Captcha
-from cnnzoo.data.pictures import samples
+from cnnzoo.data.image_files import samples
 from cnnzoo.training.recipe import list_recipes
 
 BUNDLED = [
@@ -58,7 +58,7 @@ def test_bundled_lenet5_classifies_the_ten_samples(data: str, classic: bool) -> 
     assert data == "fashion_mnist" or model.checkpoint == cnnzoo.load_pretrained("lenet5", classic=classic).checkpoint
     prepare = model.checkpoint.transforms()
     shown = samples(data)
-    scores = model(torch.stack([prepare(sample.picture) for sample in shown]))
+    scores = model(torch.stack([prepare(sample.image) for sample in shown]))
     said = [model.checkpoint.classes[i] for i in scores.argmax(1).tolist()]
     assert [sample.label for sample in shown] == list(model.checkpoint.classes)
     assert sum(a == sample.label for a, sample in zip(said, shown, strict=True)) >= 9
@@ -67,16 +67,16 @@ def test_bundled_lenet5_classifies_the_ten_samples(data: str, classic: bool) -> 
 def test_bundled_reader_reads_what_it_never_saw() -> None:
     model = cnnzoo.load_pretrained("captcha_cnn_small")
     prepare = model.checkpoint.transforms()
-    texts, pictures = zip(*(Captcha(seed=1).draw("test", number) for number in range(100)), strict=True)
-    read = model.decode(model(torch.stack([prepare(picture) for picture in pictures])))
+    texts, images = zip(*(Captcha(seed=1).draw("test", number) for number in range(100)), strict=True)
+    read = model.decode(model(torch.stack([prepare(image) for image in images])))
     assert sum(a == b for a, b in zip(read, texts, strict=True)) >= 93
 
 
-def test_classic_pictures_are_normalised_as_the_paper_says() -> None:
+def test_classic_images_are_normalised_as_the_paper_says() -> None:
     prepare = cnnzoo.load_pretrained("lenet5", classic=True).checkpoint.transforms()
-    picture = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    picture[0, 0, 0] = 255
-    prepared = prepare(picture)
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    image[0, 0, 0] = 255
+    prepared = prepare(image)
     assert prepared.shape == (1, 32, 32)
     assert prepared[0, 0, 0].item() == pytest.approx(-0.1)  # background, padding too
     assert prepared[0, 2, 2].item() == pytest.approx(1.175)

@@ -1,4 +1,4 @@
-"""Data sets of a few pictures that a network can tell apart, for every kind of data that a recipe names."""
+"""Data sets of a few images that a network can tell apart, for every kind of data that a recipe names."""
 
 from functools import cache
 from pathlib import Path
@@ -7,8 +7,8 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 from cnnzoo.data.captcha import Captcha, DrawnCaptchas
-from cnnzoo.data.images import ImageSet, PictureFiles
-from cnnzoo.data.pictures import class_names
+from cnnzoo.data.image_files import class_names
+from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.training.recipe import Recipe
 
 
@@ -29,20 +29,20 @@ def captchas(n: int) -> ImageSet:
 
 
 def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val"), each: int = 4) -> Path:
-    """Pictures of two classes in files of unequal sizes, red and green ones; one of each to test on."""
+    """Images of two classes in files of unequal sizes, red and green ones; one of each to test on."""
     for split in splits:
         for channel, name in enumerate(("red", "green")):
             (root / split / name).mkdir(parents=True)
             for number in range(each if split == "train" else 1):
-                picture = torch.randint(
+                image = torch.randint(
                     40, (3, 60 + number, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(number)
                 )
-                picture[channel] += 180
-                to_pil_image(picture).save(root / split / name / f"{number}.png")
+                image[channel] += 180
+                to_pil_image(image).save(root / split / name / f"{number}.png")
     return root
 
 
-def files(folder: Path) -> dict[str, PictureFiles]:
+def files(folder: Path) -> dict[str, ImageFiles]:
     """The same as a recipe loads it."""
     from cnnzoo.data.datasets import image_folder
 
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, PictureFiles]:
 
 
 def sets(recipe: Recipe, folder: Path) -> dict:
-    """Pictures for a recipe, the same to train and to test on."""
+    """Images for a recipe, the same to train and to test on."""
     kind = recipe.data["name"]
     if kind == "image_folder":
         return files(folder)

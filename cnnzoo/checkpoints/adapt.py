@@ -10,7 +10,7 @@ from cnnzoo.cnn import CNN, AuxiliaryCNN
 def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors as this network can take them, and the layers that have to start afresh.
 
-    The first convolution takes other channels: one is the sum over the filters, so that a grey picture scores as its
+    The first convolution takes other channels: one is the sum over the filters, so that a grey image scores as its
     copy in three channels would; n repeat the filters and are rescaled, so that the sums keep their size. A last
     layer for another number of classes starts afresh. Auxiliary classifiers that the network does not have are left
     out, and those that the weights do not have start afresh.
@@ -41,7 +41,7 @@ def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> 
 
 
 def to_channels(weight: Tensor, channels: int) -> Tensor:
-    """The filters (out, in, K, K) of a first convolution for pictures of another number of channels."""
+    """The filters (out, in, K, K) of a first convolution for images of another number of channels."""
     known = weight.shape[1]
     if channels == known:
         return weight

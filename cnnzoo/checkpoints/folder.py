@@ -214,7 +214,7 @@ def _checkpoint(said: Mapping[str, Any], path: Path) -> Checkpoint | None:
         stated = {"tag": path.parent.name} | said.get("checkpoint", {})
         return Checkpoint(**stated, preprocessing=Preprocessing(**said["preprocessing"]), class_set=named)
     except TypeError as error:
-        raise CheckpointError(f"{path} describes its pictures wrongly: {error}") from None
+        raise CheckpointError(f"{path} describes its images wrongly: {error}") from None
 
 
 def _shallow(value: Any, levels: int = 8) -> bool:

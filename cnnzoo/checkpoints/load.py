@@ -110,12 +110,12 @@ def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mappi
     head = spec.parameters.get("num_classes")
     if head is not None and model.num_classes != made_with.get("num_classes", head.default):
         row = replace(row, class_set=())
-    pictures = row.preprocessing
-    if model.input_shape is not None and model.input_shape[0] == 1 != pictures.channels:
+    images = row.preprocessing
+    if model.input_shape is not None and model.input_shape[0] == 1 != images.channels:
         mean, std = (
-            sum(value) / len(value) if isinstance(value, tuple) else value for value in (pictures.mean, pictures.std)
+            sum(value) / len(value) if isinstance(value, tuple) else value for value in (images.mean, images.std)
         )
-        row = replace(row, preprocessing=replace(pictures, channels=1, mean=mean, std=std))
+        row = replace(row, preprocessing=replace(images, channels=1, mean=mean, std=std))
     return row
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnzoo.checkpoints.layouts import Layout
-from cnnzoo.data.pictures import class_names
+from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.support.files import read_table
 
@@ -18,7 +18,7 @@ class Checkpoint:
 
     Attributes:
         tag: its name among those of the network.
-        preprocessing: how the network wants its pictures.
+        preprocessing: how the network wants its images.
         source: where the table says that it is: in the package, on the Hugging Face Hub, or on torchvision's server.
         file: its file there; of bundled weights, in `checkpoints/bundled/`.
         repo: of the hub, such as `timm/resnet50.a1_in1k`.
@@ -65,7 +65,7 @@ class Checkpoint:
         return class_names(self.class_set) if isinstance(self.class_set, str) else self.class_set
 
     def transforms(self) -> "Compose":
-        """From a PIL picture or uint8 images to the network's input, as torchvision transforms."""
+        """From a PIL image or uint8 images to the network's input, as torchvision transforms."""
         return self.preprocessing.transforms()
 
 

@@ -19,16 +19,16 @@ def by_timm(said: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any], C
     try:
         name = str(said["architecture"]).replace("resnetv2_", "preresnet")
         options = {"num_classes": int(said["num_classes"])} if "num_classes" in said else {}
-        pictures = said.get("pretrained_cfg") or {}
-        if "input_size" not in pictures:
+        images = said.get("pretrained_cfg") or {}
+        if "input_size" not in images:
             return name, options, None
-        size = int(pictures["input_size"][-1])
+        size = int(images["input_size"][-1])
         prepared = Preprocessing(
             size=size,
-            resize=math.floor(size / float(pictures.get("crop_pct", 0.875))),
-            interpolation=pictures.get("interpolation", "bicubic"),
-            mean=tuple(pictures["mean"]),
-            std=tuple(pictures["std"]),
+            resize=math.floor(size / float(images.get("crop_pct", 0.875))),
+            interpolation=images.get("interpolation", "bicubic"),
+            mean=tuple(images["mean"]),
+            std=tuple(images["std"]),
         )
     except (TypeError, ValueError, LookupError) as error:
         raise CheckpointError(f"{path} is not a configuration as timm writes it: {error}") from None
@@ -36,5 +36,5 @@ def by_timm(said: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any], C
     return (
         name,
         options,
-        Checkpoint(tag=str(pictures.get("tag") or path.parent.name), preprocessing=prepared, class_set=classes),
+        Checkpoint(tag=str(images.get("tag") or path.parent.name), preprocessing=prepared, class_set=classes),
     )

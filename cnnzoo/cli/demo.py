@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnzoo.classification import classify
 from cnnzoo.cnn import CNN
-from cnnzoo.data.pictures import captcha_sample, drawn, samples
+from cnnzoo.data.image_files import captcha_sample, drawn, samples
 from cnnzoo.shapes.summary import summary
 from cnnzoo.zoo import load_pretrained
 
@@ -30,13 +30,13 @@ def run(console: "Console", out: Path) -> None:
 
     model = load_pretrained("lenet5", classic=True)
     shown = samples()
-    guesses = classify(model, [sample.picture for sample in shown])
+    guesses = classify(model, [sample.image for sample in shown])
 
     panels = []
     columns = ("digit", "LeNet-5 says", "", "distance", "next nearest", "distance")
     table = Table(*columns, title="Squared distances of F6 to the codes of the classes", title_justify="left")
     for sample, (best, second, *_) in zip(shown, guesses, strict=True):
-        text = drawn(pil_to_tensor(sample.picture)[0])
+        text = drawn(pil_to_tensor(sample.image)[0])
         panels.append(Panel(text, title=sample.label, expand=False))
         mark = "right" if best.label == sample.label else "wrong"
         table.add_row(sample.label, best.label, mark, f"{-best.score:.1f}", second.label, f"{-second.score:.1f}")
@@ -45,7 +45,7 @@ def run(console: "Console", out: Path) -> None:
     hits = sum(best.label == sample.label for sample, (best, *_) in zip(shown, guesses, strict=True))
     console.print(f"{hits} of {len(shown)} right; on all 10,000 test images {model.checkpoint.accuracy:.2%}\n")
     console.print(summary(model))
-    feature_maps(model, model.checkpoint.transforms()(shown[0].picture).unsqueeze(0)).save(out)
+    feature_maps(model, model.checkpoint.transforms()(shown[0].image).unsqueeze(0)).save(out)
     console.print(f"wrote the maps of {', '.join(LAYERS)} for the first digit to {out}\n", soft_wrap=True)
     for said in others():
         console.print(said, soft_wrap=True)
@@ -55,17 +55,17 @@ def others() -> Iterator[str]:
     """What the other networks with weights of their own make of one kind of image each."""
     clothes = samples("fashion_mnist")
     model = load_pretrained("lenet5.classic_fashion_mnist")
-    guesses = classify(model, [sample.picture for sample in clothes])
+    guesses = classify(model, [sample.image for sample in clothes])
     hits = sum(best.label == sample.label for sample, (best, *_) in zip(clothes, guesses, strict=True))
     yield f"things to wear (Fashion-MNIST): {hits} of {len(clothes)} right, by lenet5.classic_fashion_mnist"
     captcha = captcha_sample()
-    ((read,),) = classify(load_pretrained("captcha_cnn_small"), [captcha.picture])
+    ((read,),) = classify(load_pretrained("captcha_cnn_small"), [captcha.image])
     yield f"a CAPTCHA that says {captcha.label}: read as {read.label}, by captcha_cnn_small"
 
 
 @torch.inference_mode()
 def feature_maps(model: CNN, image: Tensor) -> "Image":
-    """The maps of the first layers as one picture: a row for the input, and rows for each layer."""
+    """The maps of the first layers as one image: a row for the input, and rows for each layer."""
     from PIL import Image, ImageDraw
     from torchvision.transforms.v2.functional import to_pil_image
     from torchvision.utils import make_grid

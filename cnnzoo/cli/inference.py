@@ -1,4 +1,4 @@
-"""What networks say of pictures."""
+"""What networks say of images."""
 
 import os
 from dataclasses import asdict, replace
@@ -53,10 +53,10 @@ def predict(
     A photograph or drawing of handwritten digits, dark on light or light on dark, is read from left to right.
     """
     from cnnzoo.classification import classify, load
-    from cnnzoo.data.pictures import class_names, known_classes, open_picture
+    from cnnzoo.data.image_files import class_names, known_classes, open_image
     from cnnzoo.training.recipe import load_recipe
 
-    images = [open_picture(path) for path in files]
+    images = [open_image(path) for path in files]
     stated = load_recipe(recipe) if recipe else None
     options: dict[str, Any] = {"zero_channels": zero_channels} if zero_channels else {}
     if stated is not None and name in (None, stated.network):
@@ -91,7 +91,7 @@ def predict(
 
 def _labels(classes: str | None) -> tuple[str, ...] | None:
     """Names of classes: those of a data set, the lines of a file, or what stands between commas."""
-    from cnnzoo.data.pictures import class_names
+    from cnnzoo.data.image_files import class_names
 
     if classes is None:
         return None
@@ -120,12 +120,12 @@ def _preprocessing(settings: dict[str, Any], base: "Preprocessing | None") -> "P
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file that is written.")
 @hub_option
 @classic_option
-@click.option("--transforms", "tag", metavar="TAG", help="Prepare the pictures as for these weights of the network.")
-@click.option("--batch-size", default=64, show_default=True, help="Pictures that the network takes at a time.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that read pictures; by default one a core.")
+@click.option("--transforms", "tag", metavar="TAG", help="Prepare the images as for these weights of the network.")
+@click.option("--batch-size", default=64, show_default=True, help="Images that the network takes at a time.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that read images; by default one a core.")
 @click.option("--device", help="Where to compute; by default CUDA where there is one.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="By default that of the weights.")
-@click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read, which is left out otherwise.")
+@click.option("--strict", is_flag=True, help="Stop at an image that cannot be read, which is left out otherwise.")
 @json_option
 def features(
     folder: Path,
@@ -143,7 +143,7 @@ def features(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Write the features of every picture below FOLDER to a file, or go on where an earlier run was stopped.
+    """Write the features of every image below FOLDER to a file, or go on where an earlier run was stopped.
 
     Sub-folders are classes. Several GPUs or machines share the work: torchrun -m cnnzoo features ...
     """
@@ -178,10 +178,10 @@ def features(
         return
     rows, columns = table.features.shape
     if as_json:
-        said = {"file": out, "pictures": rows, "features": columns, "model": table.model, "layers": table.layers}
+        said = {"file": out, "images": rows, "features": columns, "model": table.model, "layers": table.layers}
         print_json(said | {"classes": table.classes, "skipped": table.skipped})
         return
-    click.echo(f"{out}: {rows:,} pictures x {columns:,} features, {len(table.classes):,} classes")
+    click.echo(f"{out}: {rows:,} images x {columns:,} features, {len(table.classes):,} classes")
     for why in list(table.skipped.values())[:20]:
         click.echo(f"left out: {why}")
     if len(table.skipped) > 20:
@@ -190,7 +190,7 @@ def features(
 
 @click.command()
 @click.option(
-    "--out", default="feature_maps.png", show_default=True, type=click.Path(path_type=Path), help="The picture written."
+    "--out", default="feature_maps.png", show_default=True, type=click.Path(path_type=Path), help="The image written."
 )
 def demo(out: Path) -> None:
     """Read ten handwritten digits with the LeNet-5 of 1998, and draw what it sees."""

@@ -81,7 +81,7 @@ def show(name: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--input", "input_shape", help="Shape of a picture, such as 3x224x224; by default the network's own.")
+@click.option("--input", "input_shape", help="Shape of an image, such as 3x224x224; by default the network's own.")
 @classic_option
 @set_option
 @json_option

@@ -47,7 +47,7 @@ def see(
     occlusion  how the score falls when a part is hidden
     """  # noqa: D301  click reads the escape
     from cnnzoo import interpretation
-    from cnnzoo.data.pictures import open_picture
+    from cnnzoo.data.image_files import open_image
     from cnnzoo.registry import ModelName
     from cnnzoo.zoo import load_pretrained
 
@@ -55,14 +55,14 @@ def see(
         raise OptionError(f"see {what}: name an image file: cnnzoo see {what} IMAGE")
     if what == "maps" and not layers:
         raise OptionError("see maps: name layers by --layer, such as --layer 'conv*'; cnnzoo shapes lists them")
-    picture = open_picture(image) if image is not None else None
+    opened = open_image(image) if image is not None else None
     options: dict[str, Any] = {"classic": True} if classic else {}
     model: Any = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options)
     layer = layers[0] if layers else None
-    if picture is None or what == "filters":
+    if opened is None or what == "filters":
         plot = interpretation.plot_filters(model, layer)
     else:
-        images = _prepared(model, picture, invert)
+        images = _prepared(model, opened, invert)
         if what == "maps":
             plot = interpretation.plot_maps(model, images, *layers)
         elif what == "patches":
@@ -74,14 +74,14 @@ def see(
     click.echo(f"wrote {plot.save(out)}")
 
 
-def _prepared(model: Any, picture: Any, invert: bool) -> Any:
+def _prepared(model: Any, opened: Any, invert: bool) -> Any:
     """The image as the network's weights want it, (1, C, H, W)."""
     from PIL import ImageOps
 
     if model.checkpoint is None:
         raise OptionError("see: a weights file alone does not say how to prepare images; use a checkpoint's tag")
-    picture = ImageOps.invert(picture.convert("RGB")) if invert else picture
-    return model.checkpoint.transforms()(picture).unsqueeze(0)
+    opened = ImageOps.invert(opened.convert("RGB")) if invert else opened
+    return model.checkpoint.transforms()(opened).unsqueeze(0)
 
 
 def _class(model: Any, target: str | None) -> int | None:

@@ -35,7 +35,7 @@ device_option = click.option("--device", help="Where to run; by default CUDA whe
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Processes that read pictures from files; by default one less than there are processors.",
+    help="Processes that read images from files; by default one less than there are processors.",
 )
 
 
@@ -150,14 +150,14 @@ def eval_(
     if seed is not None:
         sets = stated.hold_out(sets, seed)
     del sets["train"]
-    pictures = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
+    images = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
     found = {}
     with joined(device) as world:
         model.to(world.device)
         for name, split in sets.items():
             require_scores(model, split)
             loss = stated.make_loss()
-            measures = evaluate(model, split, pictures, loss, views=stated.views, world=world, workers=workers)
+            measures = evaluate(model, split, images, loss, views=stated.views, world=world, workers=workers)
             found[name] = {key: value for key, value in asdict(measures).items() if value is not None or as_json}
     test = sets["test"]
     whole = test.whole if isinstance(test, ImageSet) and test.whole else len(test)
@@ -175,7 +175,7 @@ def eval_(
 def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> "CNN":
     """The network of a recipe with weights; a file that does not name its network is read as weights of this one."""
     from cnnzoo.checkpoints.folder import describe
-    from cnnzoo.data.pictures import class_names, known_classes
+    from cnnzoo.data.image_files import class_names, known_classes
     from cnnzoo.registry import ModelName
     from cnnzoo.training.loop import network_options
     from cnnzoo.zoo import load_pretrained
@@ -206,13 +206,13 @@ def recipes(as_json: bool) -> None:
 
 @click.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The ZIP archive that is written.")
-@click.option("--count", default=8000, show_default=True, type=click.IntRange(min=1), help="Training pictures.")
-@click.option("--test", default=2000, show_default=True, type=click.IntRange(min=1), help="Test pictures.")
-@click.option("--seed", default=0, show_default=True, help="Of the sequence of pictures.")
+@click.option("--count", default=8000, show_default=True, type=click.IntRange(min=1), help="Training images.")
+@click.option("--test", default=2000, show_default=True, type=click.IntRange(min=1), help="Test images.")
+@click.option("--seed", default=0, show_default=True, help="Of the sequence of images.")
 @click.option("--charset", default="0123456789", show_default=True, help="The characters that occur.")
-@click.option("--length", default=4, show_default=True, type=click.IntRange(min=1), help="Characters in a picture.")
-@click.option("--width", default=180, show_default=True, type=click.IntRange(min=1), help="Of a picture in pixels.")
-@click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of a picture in pixels.")
+@click.option("--length", default=4, show_default=True, type=click.IntRange(min=1), help="Characters in an image.")
+@click.option("--width", default=180, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
+@click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
 def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
     from rich.progress import Progress
@@ -223,7 +223,7 @@ def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
     with Progress(transient=True) as progress, replacing(out) as aside:
         advance = partial(progress.advance, progress.add_task("drawing", total=count + test))
         write_captchas(aside, Captcha(**captcha), train=count, test=test, advance=advance)
-    click.echo(f"wrote {out}: {count} training and {test} test pictures, {out.stat().st_size / 2**20:.1f} MB")
+    click.echo(f"wrote {out}: {count} training and {test} test images, {out.stat().st_size / 2**20:.1f} MB")
 
 
 def _command(recipe: str, changed: dict[str, Any], seed: int) -> str:

@@ -7,15 +7,15 @@ if TYPE_CHECKING:
     from cnnzoo.data.captcha import Captcha, FreshCaptchas, captchas, write_captchas
     from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
     from cnnzoo.data.digits import find_digits
-    from cnnzoo.data.images import ImageSet, PictureFiles, hold_out
-    from cnnzoo.data.pictures import Sample, open_picture, samples
+    from cnnzoo.data.image_files import Sample, open_image, samples
+    from cnnzoo.data.images import ImageFiles, ImageSet, hold_out
     from cnnzoo.data.preprocessing import Preprocessing
 
 __all__ = [
     "Captcha",
     "FreshCaptchas",
+    "ImageFiles",
     "ImageSet",
-    "PictureFiles",
     "Preprocessing",
     "Sample",
     "captchas",
@@ -26,12 +26,12 @@ __all__ = [
     "hold_out",
     "image_folder",
     "mnist",
-    "open_picture",
+    "open_image",
     "samples",
     "write_captchas",
 ]
 
-_FILES = ("captcha", "datasets", "digits", "images", "pictures", "preprocessing")
+_FILES = ("captcha", "datasets", "digits", "image_files", "images", "preprocessing")
 
 
 def __getattr__(name: str) -> Any:

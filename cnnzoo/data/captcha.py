@@ -1,6 +1,6 @@
-"""CAPTCHAs that the `captcha` package draws: an endless sequence, each picture of which follows from seed and number.
+"""CAPTCHAs that the `captcha` package draws: an endless sequence, each image of which follows from seed and number.
 
-The package draws from the operating system's randomness; here it is given a generator with a seed. A picture costs
+The package draws from the operating system's randomness; here it is given a generator with a seed. An image costs
 some two milliseconds, so that all but a few are drawn by processes of their own, ahead of their use. They do without
 torch: nothing in this file imports it but the functions that give tensors.
 """
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from cnnzoo.data.images import ImageSet
 
 Drawing = tuple[str, bytes]
-"""A text, and its picture's pixels or file."""
+"""A text, and its image's pixels or file."""
 
 SHARE = 64
-"""Pictures that a process draws at a time; so few are drawn without one."""
+"""Images that a process draws at a time; so few are drawn without one."""
 
 
 @dataclass(frozen=True)
 class Captcha:
-    """What the pictures of a sequence have in common.
+    """What the images of a sequence have in common.
 
     Attributes:
         charset: the characters that occur.
-        length: characters in a picture.
-        width: of a picture in pixels.
+        length: characters in an image.
+        width: of an image in pixels.
         height: likewise.
         seed: the sequences of two seeds have nothing in common.
     """
@@ -52,7 +52,7 @@ class Captcha:
     seed: int = 0
 
     def draw(self, split: str, number: int) -> tuple[str, "Image"]:
-        """The text and the picture of that number in the sequence of a split.
+        """The text and the image of that number in the sequence of a split.
 
         The text is the same everywhere; the pixels are as long as Pillow and FreeType draw alike. One thread at a time.
 
@@ -97,7 +97,7 @@ class DrawnCaptchas:
         self.pool: ProcessPoolExecutor | None = None
 
     def begin(self, numbers: Sequence[int], *, encoded: bool = False) -> Iterator[list[Drawing]]:
-        """Have pictures drawn while something else is done; `encoded` ones are lossless WebP files."""
+        """Have images drawn while something else is done; `encoded` ones are lossless WebP files."""
         shares = [numbers[i : i + SHARE] for i in range(0, len(numbers), SHARE)]
         if len(shares) <= 1:
             return iter([_draw(self.captcha, self.split, share, encoded) for share in shares])
@@ -115,7 +115,7 @@ class DrawnCaptchas:
             self.pool = None
 
     def take(self, numbers: Sequence[int], begun: Iterator[list[Drawing]] | None = None) -> "ImageSet":
-        """The pictures of these numbers in memory, as far as possible those that were begun."""
+        """The images of these numbers in memory, as far as possible those that were begun."""
         import torch
 
         shape = (self.captcha.height, self.captcha.width, 3)
@@ -132,20 +132,20 @@ class DrawnCaptchas:
 def _draw(captcha: Captcha, split: str, numbers: Sequence[int], encoded: bool) -> list[Drawing]:
     """What a process does."""
     drawings = (captcha.draw(split, number) for number in numbers)
-    return [(text, _webp(picture) if encoded else picture.tobytes()) for text, picture in drawings]
+    return [(text, _webp(image) if encoded else image.tobytes()) for text, image in drawings]
 
 
-def _webp(picture: "Image") -> bytes:
+def _webp(image: "Image") -> bytes:
     file = io.BytesIO()
-    picture.save(file, "WEBP", lossless=True, quality=50, method=2)  # three quarters of a PNG
+    image.save(file, "WEBP", lossless=True, quality=50, method=2)  # three quarters of a PNG
     return file.getvalue()
 
 
 class FreshCaptchas:
-    """A training set of which every epoch takes the next pictures of a sequence.
+    """A training set of which every epoch takes the next images of a sequence.
 
     Args:
-        count: pictures in an epoch.
+        count: images in an epoch.
         source: the endless sequence, or its beginning, which then starts again when it is used up.
     """
 
@@ -162,7 +162,7 @@ class FreshCaptchas:
         return tuple(source.captcha.charset) if isinstance(source, DrawnCaptchas) else source.classes
 
     def begin(self, epoch: int, rows: Sequence[int]) -> None:
-        """Have these pictures of an epoch drawn while the one before it is used."""
+        """Have these images of an epoch drawn while the one before it is used."""
         if isinstance(self.source, DrawnCaptchas):
             numbers = self._numbers(epoch, rows)
             self.begun = (numbers, self.source.begin(numbers))
@@ -174,7 +174,7 @@ class FreshCaptchas:
             self.source.stop()
 
     def take(self, epoch: int, rows: Sequence[int]) -> "ImageSet":
-        """These pictures of an epoch (counted from 1), in that order."""
+        """These images of an epoch (counted from 1), in that order."""
         numbers = self._numbers(epoch, rows)
         if not isinstance(self.source, DrawnCaptchas):
             held = [number % len(self.source) for number in numbers]
@@ -203,28 +203,28 @@ def captchas(
     """CAPTCHAs in colour, with a label for each position: (N, 3, height, width) and (N, length).
 
     Args:
-        folder: a file that `write_captchas` has written, or a folder with `train` and `test`, which hold pictures that
+        folder: a file that `write_captchas` has written, or a folder with `train` and `test`, which hold images that
             are called after their text: `4821.png`, or `17-4821.png` where a text occurs twice. By default they are
             drawn.
         download: not possible, and ignored.
-        train: training pictures (in an epoch).
-        test: test pictures; they are the same in every run.
-        fresh: every epoch takes the next `train` pictures of an endless sequence, or of the file.
+        train: training images (in an epoch).
+        test: test images; they are the same in every run.
+        fresh: every epoch takes the next `train` images of an endless sequence, or of the file.
         processes: that draw; by default one less than there are processors.
         charset: the characters that occur.
-        length: characters in a picture.
-        width: of a picture in pixels.
+        length: characters in an image.
+        width: of an image in pixels.
         height: likewise.
         seed: of the sequences.
 
     Raises:
-        DataError: the `captcha` package is not installed, or the file or folder holds too few or other pictures.
+        DataError: the `captcha` package is not installed, or the file or folder holds too few or other images.
     """
     kind = Captcha(charset, length, width, height, seed)
     if folder is None:
         drawn = {split: DrawnCaptchas(kind, split, processes) for split in ("train", "test")}
-        pictures = FreshCaptchas(train, drawn["train"]) if fresh else drawn["train"].take(range(train))
-        return {"train": pictures, "test": drawn["test"].take(range(test))}
+        images = FreshCaptchas(train, drawn["train"]) if fresh else drawn["train"].take(range(train))
+        return {"train": images, "test": drawn["test"].take(range(test))}
     found = {
         "train": read_captchas(folder, "train", kind, None if fresh else train),
         "test": read_captchas(folder, "test", kind, test),
@@ -241,15 +241,15 @@ def write_captchas(
     processes: int | None = None,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Draw pictures into a ZIP archive of lossless WebP files, some 6 kB each, for machines that cannot draw.
+    """Draw images into a ZIP archive of lossless WebP files, some 6 kB each, for machines that cannot draw.
 
     Args:
         path: of the archive.
         captcha: what to draw.
-        train: training pictures.
-        test: test pictures.
+        train: training images.
+        test: test images.
         processes: that draw; by default one less than there are processors.
-        advance: is told how many more pictures are done.
+        advance: is told how many more images are done.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("captchas.json", json.dumps(asdict(captcha) | {"train": train, "test": test}))
@@ -263,7 +263,7 @@ def write_captchas(
 
 
 def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | None = None) -> "ImageSet":
-    """The first `count` pictures of a split, by default all, of an archive or a folder.
+    """The first `count` images of a split, by default all, of an archive or a folder.
 
     Raises:
         DataError: there are fewer, or one is damaged, of another size, or not called after its text.
@@ -271,12 +271,12 @@ def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | 
     import torch
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    from cnnzoo.data.pictures import open_picture
+    from cnnzoo.data.image_files import open_image
 
     files = _files(Path(place), split)
     if not files or len(files) < (count or 1):
         raise DataError(
-            f"captchas: {place} holds {len(files)} pictures in {split}/, expected {count or 'some'}; "
+            f"captchas: {place} holds {len(files)} images in {split}/, expected {count or 'some'}; "
             "`cnnzoo captchas --out FILE` writes them, --set data.train=N takes fewer"
         )
     images, texts = [], []
@@ -287,19 +287,19 @@ def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | 
                 f"captchas: {name} is not called after its text; expected {captcha.length} characters of "
                 f"{captcha.charset!r}, such as 17-{(captcha.charset * captcha.length)[: captcha.length]}.png"
             )
-        picture = open_picture(name, content()).convert("RGB")
-        if picture.size != (captcha.width, captcha.height):
+        image = open_image(name, content()).convert("RGB")
+        if image.size != (captcha.width, captcha.height):
             raise DataError(
-                f"captchas: {name} is {picture.width}x{picture.height} pixels; expected "
+                f"captchas: {name} is {image.width}x{image.height} pixels; expected "
                 f"{captcha.width}x{captcha.height} (--set data.width=..., data.height=...)"
             )
-        images.append(pil_to_tensor(picture))
+        images.append(pil_to_tensor(image))
         texts.append(text)
     return _image_set(captcha, torch.stack(images), texts)
 
 
 def _files(place: Path, split: str) -> list[tuple[str, Callable[[], Any]]]:
-    """The pictures of a split in an archive or a folder: what they are called, and what opens them."""
+    """The images of a split in an archive or a folder: what they are called, and what opens them."""
     if not place.is_file():
         return [(str(file), partial(file.open, "rb")) for file in sorted((place / split).glob("*.*"))]
     try:

@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnzoo.data.captcha import captchas
 from cnnzoo.data.cifar import read_binary, read_pickled
 from cnnzoo.data.idx import IDX_FILES, read_split
-from cnnzoo.data.images import ImageSet, PictureFiles
+from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.places import Folder, Place
 from cnnzoo.data.published import Form, Published
 from cnnzoo.errors import DataError
@@ -72,8 +72,8 @@ def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dic
     return _load("cifar100", folder, download)
 
 
-def image_folder(folder: Path | str | None = None, *, download: bool = False) -> dict[str, PictureFiles]:
-    """Pictures in folders, one for each class, as ImageNet is unpacked: `train/<class>/*` and `val/<class>/*`.
+def image_folder(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageFiles]:
+    """Images in folders, one for each class, as ImageNet is unpacked: `train/<class>/*` and `val/<class>/*`.
 
     Args:
         folder: holds `train`, and `val` or `test`.
@@ -84,8 +84,8 @@ def image_folder(folder: Path | str | None = None, *, download: bool = False) ->
     """
     if folder is None or download:
         raise DataError(
-            "image_folder: pictures of your own cannot be downloaded; name a folder with --data, which holds "
-            "train/<class>/<picture> and val/<class>/<picture>"
+            "image_folder: images of your own cannot be downloaded; name a folder with --data, which holds "
+            "train/<class>/<image> and val/<class>/<image>"
         )
     root = Path(folder)
     held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), root / "val")
@@ -184,13 +184,13 @@ def _read_idx_split(place: Place, split: str) -> tuple[Tensor, Tensor]:
     return read_split(place.path, split)
 
 
-def _listed(root: Path) -> PictureFiles:
+def _listed(root: Path) -> ImageFiles:
     """What torchvision's ImageFolder finds."""
     from torchvision.datasets import ImageFolder
 
     try:
         found = ImageFolder(str(root))
     except FileNotFoundError as error:
-        raise DataError(f"image_folder: {root} holds no <class>/<picture>: {error}") from None
+        raise DataError(f"image_folder: {root} holds no <class>/<image>: {error}") from None
     paths, labels = zip(*found.samples, strict=True)
-    return PictureFiles(paths, labels, tuple(found.classes))
+    return ImageFiles(paths, labels, tuple(found.classes))

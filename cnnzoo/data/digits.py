@@ -99,7 +99,7 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     digits = _digits(mask) if contrast >= CONTRAST else []
     if not digits:
         raise DataError(
-            f"find_digits: nothing in {name} stands out from its ground; take a picture of dark digits on light "
+            f"find_digits: nothing in {name} stands out from its ground; take an image of dark digits on light "
             "paper, or of light ones on a dark ground, with nothing else in it"
         )
     fields = (_field(_cut(strength, mask, threshold, digit)) for digit in digits)

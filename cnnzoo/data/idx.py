@@ -19,7 +19,7 @@ def idx_file(place: Path, split: str, part: str) -> Path | None:
 
 
 def read_split(place: Path, split: str) -> tuple[Tensor, Tensor]:
-    """The pictures (N, 1, H, W) and labels (N,) of a split.
+    """The images (N, 1, H, W) and labels (N,) of a split.
 
     Raises:
         DataError: a file is missing or damaged, or they do not fit each other.

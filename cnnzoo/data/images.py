@@ -1,4 +1,4 @@
-"""What a data set gives: pictures in memory, or the names of their files."""
+"""What a data set gives: images in memory, or the names of their files."""
 
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,11 @@ from cnnzoo.errors import DataError
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures in memory, which small ones are trained on faster than they are read.
+    """Images in memory, which small ones are trained on faster than they are read.
 
     Attributes:
         images: (N, C, H, W) in uint8.
-        labels: (N,), or (N, positions) where a picture shows several things in a row.
+        labels: (N,), or (N, positions) where an image shows several things in a row.
         classes: the names of the classes.
         whole: images in the split as it was published, where it is one of a published data set.
     """
@@ -37,8 +37,8 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Pictures of any size, which are read when they are needed, their labels, and the names of the classes."""
+class ImageFiles:
+    """Images of any size, which are read when they are needed, their labels, and the names of the classes."""
 
     paths: tuple[str, ...]
     labels: tuple[int, ...]
@@ -47,14 +47,14 @@ class PictureFiles:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: Tensor) -> "PictureFiles":
+    def __getitem__(self, rows: Tensor) -> "ImageFiles":
         paths, labels = ([values[row] for row in rows.tolist()] for values in (self.paths, self.labels))
         return replace(self, paths=tuple(paths), labels=tuple(labels))
 
 
 def hold_out(
-    images: ImageSet | PictureFiles, count: int, seed: int
-) -> tuple[ImageSet | PictureFiles, ImageSet | PictureFiles]:
+    images: ImageSet | ImageFiles, count: int, seed: int
+) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles]:
     """Split a training set: the images to train on, and `count` others, drawn at random.
 
     Args:

@@ -1,4 +1,4 @@
-"""From a picture to a network's input."""
+"""From an image to a network's input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 Interpolation = Literal["bilinear", "bicubic"]
 
-# Of the colours of ImageNet's training pictures.
+# Of the colours of ImageNet's training images.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its pictures: of its size, scaled to 0 to 1 and normalised.
+    """How a network wants its images: of its size, scaled to 0 to 1 and normalised.
 
     Attributes:
         channels: 1 for grey, 3 for colour.
         size: height and width in pixels, before padding; one number for both, or (height, width).
         resize: pixels that the shorter side is resized to, before the middle is cut out; None squeezes the whole
-            picture into `size`.
+            image into `size`.
         pad: black pixels added on each side.
-        interpolation: between the pixels of the picture that is resized.
+        interpolation: between the pixels of the image that is resized.
         mean: subtracted from pixels between 0 and 1: a number for all channels, or one for each.
         std: what the result is divided by, likewise.
     """
@@ -58,16 +58,16 @@ class Preprocessing:
         return self.channels, height + 2 * self.pad, width + 2 * self.pad
 
     def transforms(self) -> "Compose":
-        """The steps as torchvision transforms: a PIL picture or uint8 images (..., C, H, W) to float images."""
+        """The steps as torchvision transforms: a PIL image or uint8 images (..., C, H, W) to float images."""
         from torchvision.transforms import v2
 
         return v2.Compose([*self.framing(), *self.scaling(), *self.normalizing()])
 
     def framing(self, steps: Sequence[Any] | None = None) -> list[Any]:
-        """The first steps: a picture of any size to a uint8 image of the network's channels and size, padded.
+        """The first steps: an image of any size to a uint8 image of the network's channels and size, padded.
 
         Args:
-            steps: others in place of those that bring a PIL picture to `size`.
+            steps: others in place of those that bring a PIL image to `size`.
         """
         from torchvision.transforms import InterpolationMode, v2
 
@@ -78,7 +78,7 @@ class Preprocessing:
         if self.resize is None:
             return [color, v2.ToImage(), v2.Resize(self.frame, antialias=True), *padding]
         # While it is PIL's: torch resizes to bytes that now and then differ by one, and those who published the weights
-        # measured them on pictures that PIL had resized.
+        # measured them on images that PIL had resized.
         mode = InterpolationMode(self.interpolation)
         sized = [v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.frame), v2.ToImage()]
         return [color, *sized, *padding]

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cnnzoo.data.image_files import class_names, open_image
 from cnnzoo.data.images import ImageSet
-from cnnzoo.data.pictures import class_names, open_picture
 from cnnzoo.data.places import Archive, Folder, Place
 from cnnzoo.errors import DataError, suggestion
 
@@ -191,7 +191,7 @@ class Published:
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         channels, height, width = self.shape
-        image = open_picture(path).convert("L" if channels == 1 else "RGB")
+        image = open_image(path).convert("L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         return pil_to_tensor(image)

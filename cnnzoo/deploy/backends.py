@@ -143,7 +143,7 @@ class Inductor(TorchBackend):
 
 
 class OnnxRuntime(Backend):
-    """ONNX Runtime on the CPU, in single precision, or with calibration pictures in integers of eight bits."""
+    """ONNX Runtime on the CPU, in single precision, or with calibration images in integers of eight bits."""
 
     name = "onnxruntime"
     devices = ("cpu",)

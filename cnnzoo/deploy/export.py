@@ -35,8 +35,8 @@ def export_onnx(
     Args:
         model: any network that torch can export; it is not changed.
         path: of the file, which is written whole or not at all.
-        input_shape: (C, H, W) of the pictures; by default the network's own.
-        calibration: prepared pictures (N, C, H, W), some hundred typical ones. With them the file calculates in
+        input_shape: (C, H, W) of the images; by default the network's own.
+        calibration: prepared images (N, C, H, W), some hundred typical ones. With them the file calculates in
             integers of eight bits, whose scales are measured on them.
 
     Raises:

@@ -29,7 +29,7 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
 
     Args:
         model: any network that torch.fx can follow; it is not changed.
-        input_shape: (C, H, W) of the pictures; by default the network's own.
+        input_shape: (C, H, W) of the images; by default the network's own.
 
     Raises:
         DeployError: the network's `forward` branches on values, or the folded network computes something else.

@@ -40,7 +40,7 @@ def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -
 
     Args:
         model: the network; it is not changed.
-        input_shape: (C, H, W) of the pictures; by default the network's own.
+        input_shape: (C, H, W) of the images; by default the network's own.
 
     Raises:
         DeployError: the merged network computes something else.

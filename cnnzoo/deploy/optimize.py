@@ -88,12 +88,12 @@ def optimize(
 
     Args:
         model: any network that torch.fx can follow, on the CPU or a CUDA device; it is not changed.
-        input_shape: (C, H, W) of the pictures; by default the network's own.
+        input_shape: (C, H, W) of the images; by default the network's own.
         batch_size: images in the batches that will come most often.
         backend: one to use without trying others.
         dtype: to calculate in: `torch.bfloat16` or `torch.float16`, or `torch.int8` (by ONNX Runtime); by default
             the model's own.
-        calibration: for `torch.int8`, prepared pictures (N, C, H, W), some hundred typical ones.
+        calibration: for `torch.int8`, prepared images (N, C, H, W), some hundred typical ones.
         progress: show on a terminal what is being prepared, and for how long already.
 
     Returns:
@@ -109,7 +109,7 @@ def optimize(
         raise OptionError(f"optimize: got batch_size={batch_size}; it is 1 or more")
     if (dtype == torch.int8) != (calibration is not None):
         raise OptionError(
-            f"optimize: got dtype={dtype} {'without' if calibration is None else 'and'} calibration pictures; "
+            f"optimize: got dtype={dtype} {'without' if calibration is None else 'and'} calibration images; "
             "dtype=torch.int8 and calibration=images go together"
         )
     images = random_images("optimize", model, input_shape, batch_size)

@@ -18,14 +18,14 @@ def quantized(content: bytes, calibration: Tensor) -> bytes:
     """An ONNX model that calculates in eight-bit integers, after training.
 
     Each filter of a convolution has a scale of its own; each activation has the scale that covers what the
-    calibration pictures bring about.
+    calibration images bring about.
 
     Args:
         content: the model in single precision, with an input `images`.
-        calibration: prepared pictures (N, C, H, W).
+        calibration: prepared images (N, C, H, W).
 
     Raises:
-        DeployError: there are no pictures.
+        DeployError: there are no images.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks".
     """
@@ -34,11 +34,10 @@ def quantized(content: bytes, calibration: Tensor) -> bytes:
 
     if calibration.ndim != 4 or not len(calibration):
         raise DeployError(
-            f"calibration: got {tuple(calibration.shape)}; pass prepared pictures (N, C, H, W), some hundred typical "
-            "ones"
+            f"calibration: got {tuple(calibration.shape)}; pass prepared images (N, C, H, W), some hundred typical ones"
         )
 
-    pictures: Any = _Pictures(calibration)
+    reader: Any = _Reader(calibration)
     with TemporaryDirectory() as folder, _quiet():
         given, prepared, small = (Path(folder, name) for name in ("given.onnx", "prepared.onnx", "small.onnx"))
         given.write_bytes(content)
@@ -46,7 +45,7 @@ def quantized(content: bytes, calibration: Tensor) -> bytes:
         quantize_static(
             prepared,
             small,
-            pictures,
+            reader,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -54,7 +53,7 @@ def quantized(content: bytes, calibration: Tensor) -> bytes:
         return small.read_bytes()
 
 
-class _Pictures:
+class _Reader:
     """Batch after batch, as the quantiser asks for them."""
 
     def __init__(self, images: Tensor) -> None:

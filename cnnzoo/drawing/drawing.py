@@ -15,7 +15,7 @@ from cnnzoo.drawing.volumes import volumes
 from cnnzoo.errors import OptionError
 from cnnzoo.registry import Config, resolve
 from cnnzoo.shapes.trace import Inputs, Spec, unwrapped
-from cnnzoo.support.files import write_picture
+from cnnzoo.support.files import write_figure
 
 STYLES = ("volumes", "graph")
 FORMATS = (".svg", ".png", ".pdf")
@@ -69,7 +69,7 @@ class Drawing:
         Examples:
             >>> cnnzoo.draw("alexnet").save("alexnet.svg")  # doctest: +SKIP
         """
-        return write_picture(
+        return write_figure(
             Path(path), FORMATS, "drawings", lambda form: self.svg.encode() if form == ".svg" else self._converted(form)
         )
 

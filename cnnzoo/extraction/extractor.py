@@ -67,7 +67,7 @@ class Features(_Part):
     It shares layers and parameters with the network, as an `Extractor` does.
 
     Attributes:
-        num_features: numbers for each picture.
+        num_features: numbers for each image.
     """
 
     def __init__(self, model: nn.Module, recording: Recording, input_shape: Sequence[int]) -> None:
@@ -100,15 +100,15 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
 
 
 def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None = None) -> Features:
-    """The part of a network that turns pictures into features: images (N, C, H, W) to one tensor (N, num_features).
+    """The part of a network that turns images into features: images (N, C, H, W) to one tensor (N, num_features).
 
-    Maps (N, C, H, W) are averaged over the picture, everything else is flattened, and several layers are joined in the
+    Maps (N, C, H, W) are averaged over the image, everything else is flattened, and several layers are joined in the
     order asked for.
 
     Args:
         model: any network; it is not changed.
         layers: as `extract` takes them; by default what the classifier sees, as with `num_classes=0`.
-        input_shape: (C, H, W) of the pictures; by default what the network says it is made for.
+        input_shape: (C, H, W) of the images; by default what the network says it is made for.
 
     Raises:
         UnknownNameError: there is no such layer, or none that the pattern matches.
@@ -118,7 +118,7 @@ def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None =
     shape = input_shape or getattr(model, "input_shape", None)
     if shape is None:
         raise OptionError(
-            f"features: {type(model).__name__} does not say what pictures it is made for; pass input_shape=(C, H, W)"
+            f"features: {type(model).__name__} does not say what images it is made for; pass input_shape=(C, H, W)"
         )
     if layers:
         return Features(model, record(model, layers, "features"), shape)

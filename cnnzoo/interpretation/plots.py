@@ -14,7 +14,7 @@ from cnnzoo.errors import OptionError, ShapeError
 from cnnzoo.interpretation.layers import filters, maps, patch
 from cnnzoo.interpretation.running import check_images
 from cnnzoo.shapes.trace import LayerShape, trace
-from cnnzoo.support.files import write_picture
+from cnnzoo.support.files import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ class Plot:
         Raises:
             OptionError: the path has another ending, or cannot be written.
         """
-        return write_picture(Path(path), FORMATS, "plots", lambda form: self._drawn(form[1:]))
+        return write_figure(Path(path), FORMATS, "plots", lambda form: self._drawn(form[1:]))
 
 
 def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:

@@ -22,7 +22,7 @@ LRN = Literal["printed", "released"]
 
 
 class AlexNet(CNN):
-    """AlexNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv1 to conv5 and fc6 to fc8."""
+    """AlexNet: images (N, in_channels, H, W) to scores (N, num_classes), through conv1 to conv5 and fc6 to fc8."""
 
 
 def tower(
@@ -60,10 +60,10 @@ def alexnet(
     """AlexNet as one tower of 64-192-384-256-256 maps; `classic=True` is the two-group network of 2012.
 
     Args:
-        classic: 227x227 pictures, 96-256-384-384-256 maps, conv2, conv4 and conv5 in two groups, and local response
+        classic: 227x227 images, 96-256-384-384-256 maps, conv2, conv4 and conv5 in two groups, and local response
             normalisation after conv1 and conv2: 60,965,224 parameters.
         num_classes: number of scores; 0 ends the network at its 4,096 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a unit of the fully connected layers is left out: before fc6 and fc7, with
             `classic` behind them.
         lrn: `"printed"`, the default with `classic`, adds 1e-4 times the sum of the squares, as the formula of section

@@ -35,7 +35,7 @@ FIGURE_5: dict[str, Row] = {
 
 
 class BNInception(CNN):
-    """BN-Inception: pictures (N, in_channels, H, W) to scores (N, num_classes), inception_3a to inception_5b."""
+    """BN-Inception: images (N, in_channels, H, W) to scores (N, num_classes), inception_3a to inception_5b."""
 
 
 def block(in_channels: int, row: Row, *, pool: Literal["avg", "max"]) -> tuple[Branches, int]:
@@ -64,7 +64,7 @@ def bn_inception(*, num_classes: int = 1000, in_channels: int = 3) -> BNInceptio
 
     Args:
         num_classes: number of scores; 0 ends the network at its 1,024 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
 
     Source: Ioffe and Szegedy 2015, Figure 5. Its first convolution is separable there; this one is not, as in every
     other implementation.

@@ -93,7 +93,7 @@ class CaptchaCNN(CNN):
         return target.flatten()
 
     def decode(self, scores: Tensor) -> list[str]:
-        """The texts with the highest scores, one for each picture."""
+        """The texts with the highest scores, one for each image."""
         expected = self.length * len(self.charset)
         if scores.shape[-1] != expected or scores.ndim > 2:
             raise OptionError(f"decode: got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
@@ -104,7 +104,7 @@ class CaptchaCNN(CNN):
         """How much of `texts` the scores (N, ...) read right."""
         right = self.decode(scores)
         if len(right) != len(texts):
-            raise OptionError(f"accuracy: got scores of {len(right)} pictures and {len(texts)} texts")
+            raise OptionError(f"accuracy: got scores of {len(right)} images and {len(texts)} texts")
         hits = torch.tensor([[a == b for a, b in zip(*pair, strict=True)] for pair in zip(right, texts, strict=True)])
         return CaptchaAccuracy(hits.float().mean().item(), hits.all(1).float().mean().item())
 
@@ -129,11 +129,11 @@ def captcha_cnn(
     Args:
         charset: the characters that occur, in the order of their scores.
         length: characters in a CAPTCHA.
-        image_size: (height, width) of the pictures in pixels.
-        in_channels: channels of the pictures.
+        image_size: (height, width) of the images in pixels.
+        in_channels: channels of the images.
 
     Raises:
-        ShapeError: the picture is too small for four poolings.
+        ShapeError: the image is too small for four poolings.
     """
     layers: dict[str, nn.Module] = {}
     inputs, size = in_channels, image_size
@@ -170,11 +170,11 @@ def captcha_cnn_small(
     Args:
         charset: the characters that occur, in the order of their scores.
         length: characters in a CAPTCHA.
-        image_size: (height, width) of the pictures in pixels.
-        in_channels: channels of the pictures.
+        image_size: (height, width) of the images in pixels.
+        in_channels: channels of the images.
 
     Raises:
-        ShapeError: the picture is too small for three halvings.
+        ShapeError: the image is too small for three halvings.
     """
     layers: dict[str, nn.Module] = {}
     inputs, size = in_channels, image_size

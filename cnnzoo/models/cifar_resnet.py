@@ -1,7 +1,7 @@
 """The thin, deep ResNets for CIFAR-10.
 
 He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2: 6n + 2 layers for
-32x32 pictures, three stages of n basic blocks with 16, 32 and 64 maps, and shortcuts without parameters (option A).
+32x32 images, three stages of n basic blocks with 16, 32 and 64 maps, and shortcuts without parameters (option A).
 """
 
 from torch import nn
@@ -25,13 +25,13 @@ PAPER = Paper("resnet")
 
 
 class CifarResNet(CNN):
-    """ResNet for CIFAR: pictures (N, in_channels, H, W) to scores (N, num_classes), through stage1 to stage3.
+    """ResNet for CIFAR: images (N, in_channels, H, W) to scores (N, num_classes), through stage1 to stage3.
 
     Args:
         n: blocks in each stage.
         shortcut: `"A"`, `"B"` or `"C"`.
         num_classes: number of scores; 0 ends the network at its 64 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
 
     def __init__(self, n: int, *, shortcut: Shortcut, num_classes: int, in_channels: int) -> None:
@@ -58,7 +58,7 @@ def cifar_resnet20(*, shortcut: Shortcut = "A", num_classes: int = 10, in_channe
         shortcut: `"A"` (zero padding, as published), `"B"` (projections where the identity does not fit) or `"C"`
             (projections everywhere).
         num_classes: number of scores; 0 ends the network at its 64 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return CifarResNet(3, shortcut=shortcut, num_classes=num_classes, in_channels=in_channels)
 

@@ -50,7 +50,7 @@ TABLE_1 = {
 
 
 class GoogLeNet(AuxiliaryCNN):
-    """GoogLeNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through inception_3a to inception_5b."""
+    """GoogLeNet: images (N, in_channels, H, W) to scores (N, num_classes), through inception_3a to inception_5b."""
 
 
 def classifier(in_channels: int, num_classes: int, *, classic: bool, init: str | Scheme) -> CNN:
@@ -86,7 +86,7 @@ def googlenet(
         classic: true 5x5 convolutions, biases, local response normalisation and no batch normalisation: 6,998,552
             parameters, 13,378,280 with `aux`.
         num_classes: number of scores; 0 ends the network at its 1,024 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out; by default 0.2, with `classic` 0.4.
         aux: add the auxiliary classifiers behind inception_4a and inception_4d, for `forward_with_aux`; the paper
             gives their losses a weight of 0.3.

@@ -29,13 +29,13 @@ Three = tuple[int, int, int]
 
 
 class InceptionResNet(CNN):
-    """Inception-ResNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 15.
+    """Inception-ResNet: images (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 15.
 
     Args:
         boxes: from the stem to the last block, by name.
         features: maps that the last box puts out.
         num_classes: number of scores; 0 ends the network at its features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out.
     """
 
@@ -138,7 +138,7 @@ def inception_resnet_v1(*, num_classes: int = 1000, in_channels: int = 3, dropou
 
     Args:
         num_classes: number of scores; 0 ends the network at its 1,792 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out; the paper keeps 0.8.
 
     Source: Szegedy et al. 2017, Figures 10 to 15. The scales of the residuals are those of the released code; the
@@ -169,7 +169,7 @@ def inception_resnet_v2(*, num_classes: int = 1000, in_channels: int = 3, dropou
 
     Args:
         num_classes: number of scores; 0 ends the network at its 1,536 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out; the paper keeps 0.8.
 
     Source: the authors' released code, which published weights fit; for the paper's figures see
@@ -208,7 +208,7 @@ def inception_resnet_v2_printed(
 
     Args:
         num_classes: number of scores; 0 ends the network at its 2,144 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out; the paper keeps 0.8.
 
     Source: Szegedy et al. 2017, Figures 3, 7 and 15 to 19. Figures 17 and 19 print 1,154 and 2,048 maps where the sum

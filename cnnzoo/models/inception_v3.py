@@ -26,7 +26,7 @@ PAPER = Paper("inception_v3")
 
 
 class InceptionV3(AuxiliaryCNN):
-    """Inception-v3: pictures (N, in_channels, H, W) to scores (N, num_classes), through mixed_5b to mixed_7c."""
+    """Inception-v3: images (N, in_channels, H, W) to scores (N, num_classes), through mixed_5b to mixed_7c."""
 
 
 @register(PAPER, input_shape=(192, 35, 35), kind="block")
@@ -134,7 +134,7 @@ def inception_v3(
 
     Args:
         num_classes: number of scores; 0 ends the network at its 2,048 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out.
         aux: add the auxiliary classifier behind mixed_6e, for `forward_with_aux`.
 

@@ -26,7 +26,7 @@ PAPER = Paper("inception_v4")
 
 
 class InceptionV4(CNN):
-    """Inception-v4: pictures (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 9."""
+    """Inception-v4: images (N, in_channels, H, W) to scores (N, num_classes), through the boxes of Figure 9."""
 
 
 @register(PAPER, input_shape=(3, 299, 299), kind="block")
@@ -35,7 +35,7 @@ def inception_v4_stem(*, classic: bool = False, in_channels: int = 3) -> nn.Sequ
 
     Args:
         classic: 7x1 before 1x7, as drawn, and not as in the released code.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return stem(in_channels, figure=classic)
 
@@ -140,7 +140,7 @@ def inception_v4(
         classic: the long branches of the stem and the blocks take rows and columns in the order of the figures, and
             not of the released code; the number of parameters is the same.
         num_classes: number of scores; 0 ends the network at its 1,536 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a feature is left out; the paper keeps 0.8.
 
     Source: Szegedy et al. 2017, Figure 9.

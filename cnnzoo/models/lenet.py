@@ -1,7 +1,7 @@
 """LeNet-5, the convolutional network that read bank cheques.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), trained
-convolutions and sub-sampling end to end on 32x32 pictures of digits. `lenet5(classic=True)` is that network;
+convolutions and sub-sampling end to end on 32x32 images of digits. `lenet5(classic=True)` is that network;
 `lenet5()` is what the name means today.
 """
 
@@ -56,7 +56,7 @@ POOLS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
 class LeNet5(CNN):
-    """LeNet-5: pictures (N, in_channels, H, W) to scores (N, num_classes), through c1 s2 c3 s4 c5 f6 output."""
+    """LeNet-5: images (N, in_channels, H, W) to scores (N, num_classes), through c1 s2 c3 s4 c5 f6 output."""
 
     def __init__(
         self,
@@ -127,13 +127,13 @@ def lenet5(
     connections: ConnectionTable | Literal["dense"] | None = None,
     codes: Codes | None = None,
 ) -> LeNet5:
-    """LeNet-5 for 28x28 pictures, dense and with a linear output; `classic=True` is the network of 1998.
+    """LeNet-5 for 28x28 images, dense and with a linear output; `classic=True` is the network of 1998.
 
     Args:
-        classic: 32x32 pictures, the sparse C3 of Table I, trainable sub-sampling, 1.7159 tanh(2x/3), and an output
+        classic: 32x32 images, the sparse C3 of Table I, trainable sub-sampling, 1.7159 tanh(2x/3), and an output
             layer of radial basis functions: 60,000 trainable parameters. Train it with `MAPLoss`.
         num_classes: number of scores; 0 ends the network at the 84 features of F6.
-        in_channels: 1 for grey pictures, 3 for colour.
+        in_channels: 1 for grey images, 3 for colour.
         activation: `"tanh"` (default), `"relu"` or `"sigmoid"`; not with `classic`.
         pool: `"avg"` (default) or `"max"`; not with `classic`.
         connections: for each map of C3 the maps of S2 that it sees, or `"dense"`. By default `TABLE_I` with

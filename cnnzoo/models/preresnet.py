@@ -34,7 +34,7 @@ PAPER = Paper("preresnet")
 
 
 class PreResNet(CNN):
-    """Pre-activation ResNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv2_x to conv5_x.
+    """Pre-activation ResNet: images (N, in_channels, H, W) to scores (N, num_classes), through conv2_x to conv5_x.
 
     Args:
         depths: blocks in each of the four stages.
@@ -43,7 +43,7 @@ class PreResNet(CNN):
         classic: normalisation and rectifier of the first block stand behind conv1, before the pooling, and the stride
             of a bottleneck is in its first 1x1 convolution.
         num_classes: number of scores; 0 ends the network at its features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class PreResNet(CNN):
 
 
 class CifarPreResNet(CNN):
-    """Pre-activation ResNet for CIFAR: pictures (N, in_channels, H, W) to scores (N, num_classes).
+    """Pre-activation ResNet for CIFAR: images (N, in_channels, H, W) to scores (N, num_classes).
 
     Args:
         n: blocks in each of the three stages.
         bottlenecks: build them of `PreActBottleneck`, which puts out four times the maps, instead of
             `PreActBasicBlock`.
         num_classes: number of scores; 0 ends the network at its features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
 
     def __init__(self, n: int, *, bottlenecks: bool, num_classes: int, in_channels: int) -> None:
@@ -124,7 +124,7 @@ def preresnet18(*, classic: bool = False, num_classes: int = 1000, in_channels: 
         classic: normalisation and rectifier of the first block stand behind conv1, before the pooling, and in
             bottlenecks the stride is in the first 1x1 convolution, as in the authors' code.
         num_classes: number of scores; 0 ends the network at its 512 features, 2,048 from 50 layers on.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return PreResNet((2, 2, 2, 2), bottlenecks=False, classic=classic, num_classes=num_classes, in_channels=in_channels)
 
@@ -167,7 +167,7 @@ def cifar_preresnet110(*, num_classes: int = 10, in_channels: int = 3) -> CifarP
 
     Args:
         num_classes: number of scores; 0 ends the network at its 64 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return CifarPreResNet(18, bottlenecks=False, num_classes=num_classes, in_channels=in_channels)
 
@@ -178,7 +178,7 @@ def cifar_preresnet164(*, num_classes: int = 10, in_channels: int = 3) -> CifarP
 
     Args:
         num_classes: number of scores; 0 ends the network at its 256 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return CifarPreResNet(18, bottlenecks=True, num_classes=num_classes, in_channels=in_channels)
 

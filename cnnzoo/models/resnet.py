@@ -1,7 +1,7 @@
 """ResNet, the networks whose blocks add to what they were given.
 
 He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), Table 1: 18 to 152 layers for
-224x224 pictures. `cifar_resnet.py` has the networks of its section 4.2.
+224x224 images. `cifar_resnet.py` has the networks of its section 4.2.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ PAPER = Paper("resnet")
 
 
 class ResNet(CNN):
-    """ResNet: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv1 and conv2_x to conv5_x.
+    """ResNet: images (N, in_channels, H, W) to scores (N, num_classes), through conv1 and conv2_x to conv5_x.
 
     Args:
         depths: blocks in each of the four stages.
@@ -36,7 +36,7 @@ class ResNet(CNN):
         classic: the stride of a bottleneck is in its first 1x1 convolution.
         shortcut: `"A"`, `"B"` or `"C"`.
         num_classes: number of scores; 0 ends the network at its features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ def resnet18(*, shortcut: Shortcut = "B", num_classes: int = 1000, in_channels: 
         shortcut: `"A"` (zero padding), `"B"` (projections where the identity does not fit) or `"C"` (projections
             everywhere).
         num_classes: number of scores; 0 ends the network at its 512 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return ResNet((2, 2, 2, 2), bottlenecks=False, shortcut=shortcut, num_classes=num_classes, in_channels=in_channels)
 
@@ -103,7 +103,7 @@ def resnet50(
         shortcut: `"A"` (zero padding), `"B"` (projections where the identity does not fit) or `"C"` (projections
             everywhere).
         num_classes: number of scores; 0 ends the network at its 2,048 features.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
     """
     return ResNet(
         (3, 4, 6, 3),

@@ -219,8 +219,8 @@ def convnet(
 
     Args:
         num_classes: number of scores; 0 ends the network before the last FC.
-        in_channels: channels of the pictures.
-        image_size: (height, width) of the pictures.
+        in_channels: channels of the images.
+        image_size: (height, width) of the images.
         filters: filters of each stage's convolutions; its length is M.
         convolutions: N, convolutions in a stage.
         kernel_size: of every convolution.
@@ -231,7 +231,7 @@ def convnet(
         weight_std: standard deviation of all weights at the start, with zero biases; by default He et al. 2015.
 
     Raises:
-        ShapeError: the picture is too small for so many stages.
+        ShapeError: the image is too small for so many stages.
     """
     if weight_std is not None and weight_std <= 0:
         raise OptionError(f"convnet: got weight_std={weight_std}; a standard deviation is positive")

@@ -41,12 +41,12 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(CNN):
-    """VGG: pictures (N, in_channels, H, W) to scores (N, num_classes), through conv1_1 to conv5_4 and fc6 to fc8.
+    """VGG: images (N, in_channels, H, W) to scores (N, num_classes), through conv1_1 to conv5_4 and fc6 to fc8.
 
     Args:
         configuration: a column of Table 1: for each block, the kernel sizes of its convolutions.
         num_classes: number of scores; 0 ends the network at the 4,096 features of fc7.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a unit of fc6 and fc7 is left out.
         norm: normalise every convolution.
         lrn: local response normalisation behind the first convolution, `"printed"` or `"released"`; None for none.
@@ -116,7 +116,7 @@ def vgg11_lrn(
 
     Args:
         num_classes: number of scores; 0 ends the network at the 4,096 features of fc7.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         dropout: probability with which a unit of fc6 and fc7 is left out.
         lrn: `"printed"` adds 1e-4 times the sum of the squares, as AlexNet's paper prints it; `"released"` divides that
             by the window of 5, as its authors' code and Caffe do.

@@ -124,10 +124,10 @@ def reduction_a(in_channels: int, k: int, l: int, m: int, n: int) -> Branches:  
 
 
 def stem(in_channels: int, *, figure: bool = True) -> nn.Sequential:
-    """From 299x299 pictures to 384 maps of 35x35.
+    """From 299x299 images to 384 maps of 35x35.
 
     Args:
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         figure: 7x1 before 1x7, as drawn; the released code has them the other way round.
 
     Source: Szegedy et al. 2017, Figure 3.

@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def write_picture(path: Path, formats: Collection[str], what: str, content: Callable[[str], bytes]) -> Path:
+def write_figure(path: Path, formats: Collection[str], what: str, content: Callable[[str], bytes]) -> Path:
     """Write a drawing or a plot, in the form that the end of its name says.
 
     Args:

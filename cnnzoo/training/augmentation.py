@@ -1,8 +1,8 @@
-"""How training pictures are changed at random.
+"""How training images are changed at random.
 
-A recipe states at most one crop, which gives pictures of any size the network's, and then other changes. What has
-files is cropped picture by picture where they are read, by torchvision. Everything else is done to whole batches on
-the training device, since that is far less work than one picture after the other; every picture still has random
+A recipe states at most one crop, which gives images of any size the network's, and then other changes. What has
+files is cropped image by image where they are read, by torchvision. Everything else is done to whole batches on
+the training device, since that is far less work than one image after the other; every image still has random
 numbers of its own.
 """
 
@@ -20,13 +20,13 @@ from cnnzoo.training.world import World
 
 
 class Chance:
-    """Random numbers for the pictures of a batch, of which each process takes those of its own.
+    """Random numbers for the images of a batch, of which each process takes those of its own.
 
     All processes draw the same ones, so that it makes no difference how many there are.
 
     Args:
         generator: the same in every process.
-        total: pictures in the batches of all processes together.
+        total: images in the batches of all processes together.
         world: the processes.
     """
 
@@ -34,15 +34,15 @@ class Chance:
         self.generator, self.total, self.world = generator, total, world
 
     def uniform(self, *shape: int) -> Tensor:
-        """From 0 to 1, (pictures, *shape)."""
+        """From 0 to 1, (images, *shape)."""
         return self._mine(torch.rand, (self.total, *shape))
 
     def normal(self, *shape: int) -> Tensor:
-        """With mean 0 and standard deviation 1, (pictures, *shape)."""
+        """With mean 0 and standard deviation 1, (images, *shape)."""
         return self._mine(torch.randn, (self.total, *shape))
 
     def integers(self, high: int) -> Tensor:
-        """From 0 to high - 1, (pictures,)."""
+        """From 0 to high - 1, (images,)."""
         return self._mine(partial(torch.randint, high), (self.total,))
 
     def _mine(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -59,7 +59,7 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Flip:
-    """Half of the pictures are mirrored, left to right."""
+    """Half of the images are mirrored, left to right."""
 
     of_colors: ClassVar[bool] = False
 
@@ -69,7 +69,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class PrincipalColors:
-    """Adds to each picture's colours multiples of ImageNet's principal components.
+    """Adds to each image's colours multiples of ImageNet's principal components.
 
     Krizhevsky et al. 2012, section 4.1. The components are those that Facebook's `fb.resnet.torch` (2016) and many
     after it use, for colours from 0 to 1; the paper prints none.
@@ -83,7 +83,7 @@ class PrincipalColors:
 
     def __call__(self, images: Tensor, chance: Chance) -> Tensor:
         if images.shape[1] != 3:
-            raise OptionError(f"principal_colors: got pictures of {images.shape[1]} channels; it is for colours, of 3")
+            raise OptionError(f"principal_colors: got images of {images.shape[1]} channels; it is for colours, of 3")
         scaled = torch.tensor(COMPONENTS) * torch.tensor(VALUES)  # (channels, components)
         shift = self.std * chance.normal(3) @ scaled.T.to(images.device)
         return images + shift[:, :, None, None]
@@ -101,14 +101,14 @@ Frame = tuple[int, int]
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A part of the picture at a random place.
+    """A part of the image at a random place.
 
     Attributes:
-        size: height and width of the part; by default that of test pictures.
+        size: height and width of the part; by default that of test images.
         padding: black pixels added on each side first.
         resize: pixels that the shorter side is resized to before: a number, or `[least, most]` for a size that is
-            drawn anew for each picture (of files only). None takes the picture as it is.
-        square: whether only the middle square of the resized picture is used (of files only).
+            drawn anew for each image (of files only). None takes the image as it is.
+        square: whether only the middle square of the resized image is used (of files only).
     """
 
     size: int | None = None
@@ -121,7 +121,7 @@ class RandomCrop:
             raise OptionError(f"crop: got resize={self.resize!r}; it is a number of pixels, or the least and the most")
 
     def steps(self, frame: Frame) -> list[Any]:
-        """As torchvision transforms of one PIL picture."""
+        """As torchvision transforms of one PIL image."""
         from torchvision.transforms import v2
 
         steps: list[Any] = []
@@ -134,10 +134,10 @@ class RandomCrop:
         return [*steps, v2.RandomCrop(self.size or frame, padding=self.padding or None, pad_if_needed=True)]
 
     def resized(self, frame: Frame) -> Frame:
-        """What pictures in memory are resized to before they are cropped."""
+        """What images in memory are resized to before they are cropped."""
         if self.square or not (self.resize is None or isinstance(self.resize, int)):
             raise OptionError(
-                "crop: square= and a range of resize= are for pictures in files; those in memory have one size"
+                "crop: square= and a range of resize= are for images in files; those in memory have one size"
             )
         return frame if self.resize is None else (self.resize, self.resize)
 
@@ -152,11 +152,11 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A part of the picture of random area and shape, resized (Szegedy et al. 2014, section 6); of files only.
+    """A part of the image of random area and shape, resized (Szegedy et al. 2014, section 6); of files only.
 
     Attributes:
-        size: height and width that it is resized to; by default that of test pictures.
-        scale: least and largest share of the picture's area.
+        size: height and width that it is resized to; by default that of test images.
+        scale: least and largest share of the image's area.
         ratio: least and largest width over height.
     """
 
@@ -165,7 +165,7 @@ class RandomResizedCrop:
     ratio: Sequence[float] = (3 / 4, 4 / 3)
 
     def steps(self, frame: Frame) -> list[Any]:
-        """As torchvision transforms of one PIL picture."""
+        """As torchvision transforms of one PIL image."""
         from torchvision.transforms import v2
 
         (least, most), (narrowest, widest) = self.scale, self.ratio

@@ -1,6 +1,6 @@
 """What the training loop is fed with: the batches of an epoch, for each process its part of every one.
 
-The order of the pictures follows from seed and epoch alone, and so do all random numbers, so that neither a resumed
+The order of the images follows from seed and epoch alone, and so do all random numbers, so that neither a resumed
 run nor another number of processes sees other batches.
 """
 
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from cnnzoo.data.captcha import FreshCaptchas
-from cnnzoo.data.images import ImageSet, PictureFiles
-from cnnzoo.data.pictures import open_picture
+from cnnzoo.data.image_files import open_image
+from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import DataError, OptionError
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.augmentation import Augmentation, Chance, Crop, RandomCrop
 from cnnzoo.training.world import World
 
-Split = ImageSet | PictureFiles | FreshCaptchas
-"""The pictures to train or to test on."""
+Split = ImageSet | ImageFiles | FreshCaptchas
+"""The images to train or to test on."""
 
 AHEAD = {"cpu": 2**20, "cuda": 2**26}
 """Bytes of inputs that are made ready at once: several small batches cost little more than one."""
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: (N, C, H, W).
         labels: (N,), or (N, positions).
-        rows: pictures that are its own; 0 where it only takes part.
+        rows: images that are its own; 0 where it only takes part.
         weight: what its mean counts, so that the mean over processes is the mean over the batch.
     """
 
@@ -46,18 +46,18 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures make which batch of an epoch.
+    """Which images make which batch of an epoch.
 
     Attributes:
-        pictures: in the set.
-        batch_size: pictures in a batch of all processes together; the last batch may be smaller.
+        count: images in the set.
+        batch_size: images in a batch of all processes together; the last batch may be smaller.
         seed: of the order, with the epoch.
         epoch: counted from 1.
         world: the processes.
         last: whether no epoch comes after it.
     """
 
-    pictures: int
+    count: int
     batch_size: int
     seed: int
     epoch: int
@@ -65,12 +65,12 @@ class Plan:
     last: bool = False
 
     def __len__(self) -> int:
-        return -(-self.pictures // self.batch_size)
+        return -(-self.count // self.batch_size)
 
     @cached_property
     def order(self) -> Tensor:
-        """All pictures, shuffled; the same in every process."""
-        return torch.randperm(self.pictures, generator=self.generator(torch.device("cpu")))
+        """All images, shuffled; the same in every process."""
+        return torch.randperm(self.count, generator=self.generator(torch.device("cpu")))
 
     @property
     def state(self) -> int:
@@ -83,18 +83,18 @@ class Plan:
 
     def blocks(self, batches: int) -> Iterator[Tensor]:
         """The order in blocks of so many batches; a last batch that is smaller stands alone."""
-        whole = self.pictures // self.batch_size * self.batch_size
+        whole = self.count // self.batch_size * self.batch_size
         yield from self.order[:whole].split(batches * self.batch_size)
-        if whole < self.pictures:
+        if whole < self.count:
             yield self.order[whole:]
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """What becomes of training pictures.
+    """What becomes of training images.
 
     Attributes:
-        preprocessing: what becomes of test pictures; here the crop takes the place of its first steps.
+        preprocessing: what becomes of test images; here the crop takes the place of its first steps.
         crop: see `augmentation`.
         augment: further changes; those of colours come last.
     """
@@ -114,15 +114,15 @@ def loader(split: Split, transforms: Transforms, world: World, workers: int | No
     """What feeds a training loop from a training set.
 
     Args:
-        split: the training pictures.
+        split: the training images.
         transforms: what becomes of them.
         world: the processes.
         workers: processes that read files, by default one less than there are processors; 0 reads them here.
 
     Raises:
-        OptionError: the crop is not for pictures that are in memory.
+        OptionError: the crop is not for images that are in memory.
     """
-    if isinstance(split, PictureFiles):
+    if isinstance(split, ImageFiles):
         return FileLoader(split, transforms, world, helpers() if workers is None else workers)
     if isinstance(split, FreshCaptchas):
         return FreshLoader(split, transforms, world)
@@ -130,16 +130,16 @@ def loader(split: Split, transforms: Transforms, world: World, workers: int | No
 
 
 class MemoryLoader:
-    """Pictures that stay on the training device, in uint8."""
+    """Images that stay on the training device, in uint8."""
 
     def __init__(self, split: ImageSet, transforms: Transforms, world: World) -> None:
         from torchvision.transforms import v2
 
-        pictures, crop = transforms.preprocessing, transforms.crop
+        preprocessing, crop = transforms.preprocessing, transforms.crop
         if not (crop is None or isinstance(crop, RandomCrop)):
-            raise OptionError("crop: random_resized is for pictures in files; those in memory take random")
-        resized = None if crop is None else [v2.Resize(crop.resized(pictures.frame), antialias=True)]
-        images = v2.Compose([*pictures.framing(resized), v2.ToPureTensor()])(split.images)
+            raise OptionError("crop: random_resized is for images in files; those in memory take random")
+        resized = None if crop is None else [v2.Resize(crop.resized(preprocessing.frame), antialias=True)]
+        images = v2.Compose([*preprocessing.framing(resized), v2.ToPureTensor()])(split.images)
         self.images, self.labels = images.to(world.device), split.labels.to(world.device)
         self.finish, self.world = Finish(transforms, crop), world
 
@@ -147,8 +147,8 @@ class MemoryLoader:
         """The batches of an epoch, several of which are made ready at once.
 
         Args:
-            plan: which pictures make which batch.
-            places: where each picture of the plan is in this set; by default in its own place.
+            plan: which images make which batch.
+            places: where each image of the plan is in this set; by default in its own place.
         """
         generator, device = plan.generator(self.world.device), self.world.device
         share = -(-plan.batch_size // self.world.size)
@@ -162,7 +162,7 @@ class MemoryLoader:
 
 
 class FreshLoader:
-    """Pictures that every epoch has new ones of, drawn while the one before it is trained on."""
+    """Images that every epoch has new ones of, drawn while the one before it is trained on."""
 
     def __init__(self, split: FreshCaptchas, transforms: Transforms, world: World) -> None:
         self.split, self.transforms, self.world = split, transforms, world
@@ -170,29 +170,29 @@ class FreshLoader:
     def epoch(self, plan: Plan) -> Iterator[Batch]:
         """The batches of an epoch."""
         rows = self._mine(plan)
-        pictures = self.split.take(plan.epoch, rows.tolist())
+        taken = self.split.take(plan.epoch, rows.tolist())
         if not plan.last:
             after = replace(plan, epoch=plan.epoch + 1)
             self.split.begin(after.epoch, self._mine(after).tolist())
-        places = torch.empty(plan.pictures, dtype=torch.long).index_copy_(0, rows, torch.arange(len(rows)))
-        yield from MemoryLoader(pictures, self.transforms, self.world).epoch(plan, places)
+        places = torch.empty(plan.count, dtype=torch.long).index_copy_(0, rows, torch.arange(len(rows)))
+        yield from MemoryLoader(taken, self.transforms, self.world).epoch(plan, places)
 
     def _mine(self, plan: Plan) -> Tensor:
         return torch.cat([self.world.mine(block) for block in plan.blocks(1)])
 
 
 class FileLoader:
-    """Pictures that are read and cropped by processes of their own."""
+    """Images that are read and cropped by processes of their own."""
 
-    def __init__(self, split: PictureFiles, transforms: Transforms, world: World, workers: int) -> None:
+    def __init__(self, split: ImageFiles, transforms: Transforms, world: World, workers: int) -> None:
         from torch.utils.data import DataLoader
 
-        pictures, crop = transforms.preprocessing, transforms.crop
-        steps = None if crop is None else crop.steps(pictures.frame)
+        preprocessing, crop = transforms.preprocessing, transforms.crop
+        steps = None if crop is None else crop.steps(preprocessing.frame)
         self.split, self.world, self.finish = split, world, Finish(transforms, crop=None)
         self.asked: list[list[Asked]] = []
         self.data = DataLoader(
-            Read(pictures.framing(steps)),  # pyright: ignore[reportArgumentType]
+            Read(preprocessing.framing(steps)),  # pyright: ignore[reportArgumentType]
             batch_sampler=self.asked,
             num_workers=workers,
             multiprocessing_context="spawn" if workers else None,  # the rest of this process is not to be forked
@@ -215,7 +215,7 @@ class FileLoader:
 
 
 class Asked(NamedTuple):
-    """A picture to read; what is random about it follows from the seed."""
+    """An image to read; what is random about it follows from the seed."""
 
     path: str
     label: int
@@ -223,7 +223,7 @@ class Asked(NamedTuple):
 
 
 def served(data: Iterable[Any]) -> Iterator[Any]:
-    """What processes have read; what one of them says of a picture is said without its traceback."""
+    """What processes have read; what one of them says of an image is said without its traceback."""
     try:
         yield from data
     except DataError as error:
@@ -231,7 +231,7 @@ def served(data: Iterable[Any]) -> Iterator[Any]:
 
 
 class Read:
-    """Reads pictures, and makes them images (C, H, W) in uint8."""
+    """Reads images, and makes them images (C, H, W) in uint8."""
 
     def __init__(self, steps: list[Any]) -> None:
         from torchvision.transforms import v2
@@ -239,10 +239,10 @@ class Read:
         self.steps = v2.Compose([*steps, v2.ToPureTensor()])
 
     def __getitem__(self, asked: Asked) -> tuple[Tensor, int]:
-        picture = open_picture(asked.path)
+        image = open_image(asked.path)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
             torch.default_generator.manual_seed(asked.seed)
-            return self.steps(picture), asked.label
+            return self.steps(image), asked.label
 
 
 class Finish:

@@ -1,4 +1,4 @@
-"""Learning curves as a picture, where matplotlib is installed."""
+"""Learning curves as an image, where matplotlib is installed."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -17,8 +17,8 @@ def draw(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> No
 
     Args:
         runs: their epochs, by what the runs are called.
-        path: of the picture; its suffix decides the format.
-        title: above the picture.
+        path: of the image; its suffix decides the format.
+        title: above the image.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

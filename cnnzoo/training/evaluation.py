@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.data.images import ImageSet, PictureFiles
+from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.batches import Asked, Read, served
@@ -15,7 +15,7 @@ from cnnzoo.training.losses import CrossEntropy, by_position, right
 from cnnzoo.training.world import World
 
 Views = Literal["middle", "ten"]
-"""Of each picture the middle, or four corners and the middle, each also mirrored, whose probabilities are averaged."""
+"""Of each image the middle, or four corners and the middle, each also mirrored, whose probabilities are averaged."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Measures:
 
     Attributes:
         loss: the mean of the criterion.
-        accuracy: pictures with the highest score at their label; where there are several positions, at all of them.
-        top5: pictures with their label among the five highest scores, where there are at least a hundred classes.
+        accuracy: images with the highest score at their label; where there are several positions, at all of them.
+        top5: images with their label among the five highest scores, where there are at least a hundred classes.
         characters: positions that are right, where there are several.
     """
 
@@ -38,7 +38,7 @@ class Measures:
 @torch.inference_mode()
 def evaluate(
     network: nn.Module,
-    split: ImageSet | PictureFiles,
+    split: ImageSet | ImageFiles,
     preprocessing: Preprocessing,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
     *,
@@ -51,10 +51,10 @@ def evaluate(
 
     Args:
         network: it is left in evaluation mode.
-        split: the test pictures; every process takes its part of them.
-        preprocessing: what becomes of a picture.
+        split: the test images; every process takes its part of them.
+        preprocessing: what becomes of an image.
         criterion: scores and labels to a mean loss; by default the cross-entropy.
-        views: what the network sees of each picture.
+        views: what the network sees of each image.
         batch_size: of what the network sees at once.
         world: the processes, on the network's device; by default this one.
         workers: processes that read files, by default one less than there are processors.
@@ -63,8 +63,8 @@ def evaluate(
     criterion = criterion or CrossEntropy()
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
-    pictures = batch_size if views == "middle" else max(1, batch_size // 10)
-    for inputs, labels in _batches(split, preprocessing, views, pictures, world, workers):
+    size = batch_size if views == "middle" else max(1, batch_size // 10)
+    for inputs, labels in _batches(split, preprocessing, views, size, world, workers):
         scores = _scores(network, inputs)
         found, expected = by_position(scores, labels)
         top5 = (found.topk(min(5, found.shape[2])).indices == expected.unsqueeze(2)).any(2)
@@ -90,7 +90,7 @@ def _scores(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _batches(
-    split: ImageSet | PictureFiles,
+    split: ImageSet | ImageFiles,
     preprocessing: Preprocessing,
     views: Views,
     size: int,
@@ -123,7 +123,7 @@ def _batches(
 
 
 def _framing(preprocessing: Preprocessing, views: Views) -> list[Any]:
-    """A picture to the images (C, H, W) that the network sees of it; to ten of them (10, C, H, W)."""
+    """An image to the images (C, H, W) that the network sees of it; to ten of them (10, C, H, W)."""
     from torchvision.transforms import InterpolationMode, v2
 
     if views == "middle":

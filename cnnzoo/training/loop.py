@@ -68,15 +68,15 @@ def train(
             held out of the training set where the recipe states how many images.
         folder: where `last.pt` (the checkpoint) and `log.jsonl` go, and at the end `model.safetensors` with its
             `config.json` and card, `result.json`, and `curves.png` where matplotlib is installed.
-        seed: of the weights, the order of the pictures and their augmentation.
+        seed: of the weights, the order of the images and their augmentation.
         device: where to train; by default CUDA where there is one.
         progress: whether to show a progress bar and a line for each epoch.
-        workers: processes that read pictures from files; by default one less than there are processors.
+        workers: processes that read images from files; by default one less than there are processors.
         command: what was typed, for `result.json`.
 
     Raises:
         CheckpointError: the folder holds the checkpoint of another run, or a checkpoint could not be written.
-        OptionError: the pictures do not fit the recipe's network, or their number its batches.
+        OptionError: the images do not fit the recipe's network, or their number its batches.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Session:
             )
         if len(sets["train"]) < recipe.batch_size:
             raise OptionError(
-                f"train: {len(sets['train'])} pictures are fewer than a batch of {recipe.batch_size}; lower batch_size"
+                f"train: {len(sets['train'])} images are fewer than a batch of {recipe.batch_size}; lower batch_size"
             )
         self.steps_per_epoch = len(Plan(len(sets["train"]), recipe.batch_size, seed, 1, world))
         self.last_step = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
@@ -218,7 +218,7 @@ class Session:
             group["lr"] = rate
 
     def prepare(self, plan: Plan) -> None:
-        """What the optimiser of 1998 does before an epoch: measure the curvature on its first pictures."""
+        """What the optimiser of 1998 does before an epoch: measure the curvature on its first images."""
         optimizer = self.optimizer
         if not isinstance(optimizer, SDLM):
             return
@@ -241,18 +241,18 @@ class Total:
         self.loss, self.hits = (torch.zeros((), dtype=torch.float64, device=world.device) for _ in range(2))
 
     def add(self, loss: Tensor, hits: Tensor, rows: int) -> None:
-        """A batch, of which so many pictures are this process's."""
+        """A batch, of which so many images are this process's."""
         if rows:
             self.loss.add_(loss, alpha=rows)
             self.hits.add_(hits)
             self.seen += rows
 
     def means(self) -> tuple[float, float]:
-        """Over the pictures of this process."""
+        """Over the images of this process."""
         return self.loss.item() / self.seen, self.hits.item() / self.seen
 
     def of_all(self) -> tuple[float, float]:
-        """Over the pictures of all processes."""
+        """Over the images of all processes."""
         loss, hits, seen = self.world.sum(torch.stack([self.loss, self.hits, torch.full_like(self.loss, self.seen)]))
         return (loss / seen).item(), (hits / seen).item()
 
@@ -294,7 +294,7 @@ def require_scores(model: CNN, split: Split) -> None:
     positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
     if model.num_classes != positions * len(split.classes):
         raise OptionError(
-            f"train: {type(model).__name__} gives {model.num_classes} scores; the pictures show one of "
+            f"train: {type(model).__name__} gives {model.num_classes} scores; the images show one of "
             f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
         )
 

@@ -46,7 +46,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 
 
 class Objective(nn.Module):
-    """Inputs and labels to the mean loss and the number of pictures that the network gets right.
+    """Inputs and labels to the mean loss and the number of images that the network gets right.
 
     As one module it has one forward, which is what distributed training and compilation take hold of.
 
@@ -85,6 +85,6 @@ class Objective(nn.Module):
 
 
 def right(scores: Tensor, labels: Tensor) -> Tensor:
-    """Whether the highest scores are at the labels, at all positions of a picture: (N,)."""
+    """Whether the highest scores are at the labels, at all positions of an image: (N,)."""
     found, expected = by_position(scores, labels)
     return (found.argmax(2) == expected).all(1)

@@ -52,24 +52,24 @@ class Recipe:
         title: one line that says what it is for.
         network: the network's registered name.
         data: `name` of the data set and arguments of its function.
-        preprocessing: from pictures to inputs.
+        preprocessing: from images to inputs.
         loss: `name` and arguments of the loss; `aux` is what those of auxiliary classifiers count.
         optimizer: `name` and arguments of the optimiser, the peak learning rate `lr` among them.
-        batch_size: pictures in a step, of all processes together.
+        batch_size: images in a step, of all processes together.
         epochs: passes over the training set; either these or `steps` are stated.
         steps: batches; the last epoch ends with the last of them.
         validation: images that are held out of the training set, by the run's seed, and measured beside the test set.
         options: arguments of the network's constructor. Where it takes `num_classes`, that follows from the data.
         init: the initialization, `name` and arguments; by default the network's own.
-        crop: how a training picture gets its size, `name` and arguments; by default as a test picture does.
-        augment: further changes of training pictures, each with `name` and arguments; those of colours come last.
+        crop: how a training image gets its size, `name` and arguments; by default as a test image does.
+        augment: further changes of training images, each with `name` and arguments; those of colours come last.
         schedule: of the learning rate, `name` and arguments.
         decay: what `optimizer.weight_decay` shrinks: `all` parameters, or the `weights` of convolutions and linear
             layers without biases and normalisation.
         precision: of the forward pass: `float32`, or `bfloat16` where that does no harm (autocast).
-        channels_last: whether pictures are stored channel by channel or pixel by pixel.
+        channels_last: whether images are stored channel by channel or pixel by pixel.
         compile: whether network and loss are compiled; worth it for long runs.
-        views: what a test sees of each picture: the `middle`, or `ten` crops whose probabilities are averaged.
+        views: what a test sees of each image: the `middle`, or `ten` crops whose probabilities are averaged.
         published: what a publication reports for this run, with its source.
         differs: in what the recipe differs from the publication, or goes beyond what it states.
     """
@@ -154,12 +154,12 @@ class Recipe:
         return make(SCHEDULES, self.schedule)
 
     def make_transforms(self) -> Transforms:
-        """What becomes of training pictures."""
+        """What becomes of training images."""
         crop = None if self.crop is None else make(CROPS, self.crop)
         return Transforms(self.preprocessing, crop, tuple(make(AUGMENTATIONS, one) for one in self.augment))
 
     def load_data(self, folder: Path | str | None = None, *, download: bool = False) -> dict[str, Split]:
-        """The pictures to train (`"train"`) and to test on (`"test"`)."""
+        """The images to train (`"train"`) and to test on (`"test"`)."""
         return make(DATA_SETS, self.data, folder, download=download)
 
     def hold_out(self, sets: Mapping[str, Split], seed: int) -> dict[str, Split]:

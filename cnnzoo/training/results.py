@@ -31,7 +31,7 @@ class Result:
         recipe: its name.
         stated: everything that the recipe stated, changes included.
         seed: of weights, order and augmentation.
-        pictures: training and test images, and those held out for validation.
+        images: training and test images, and those held out for validation.
         epochs: what every epoch came to.
         command: that does the same again.
         hardware: processors and how many processes used them.
@@ -43,7 +43,7 @@ class Result:
     recipe: str
     stated: dict[str, Any]
     seed: int
-    pictures: dict[str, int]
+    images: dict[str, int]
     epochs: list[Epoch]
     command: str
     hardware: str
@@ -79,7 +79,7 @@ def result(
         recipe=recipe.name,
         stated=recipe.stated,
         seed=seed,
-        pictures={name: len(split) for name, split in sets.items()},
+        images={name: len(split) for name, split in sets.items()},
         epochs=epochs,
         command=command,
         hardware=hardware(world),

@@ -1,7 +1,7 @@
 """The optimiser of 1998: the stochastic diagonal Levenberg-Marquardt method.
 
 LeCun et al. 1998, Appendix C. Every parameter has a learning rate of its own, the smaller the more the criterion curves
-along it. The curvature is estimated on a few hundred pictures by a second pass backwards, in which second derivatives
+along it. The curvature is estimated on a few hundred images by a second pass backwards, in which second derivatives
 take the place of first ones.
 """
 
@@ -27,14 +27,14 @@ SELECTING = (nn.Flatten, nn.MaxPool2d)
 class SDLM(torch.optim.Optimizer):
     """Stochastic diagonal Levenberg-Marquardt: w -= lr / (mu + h) * gradient, with h the curvature along w.
 
-    `estimate` measures the curvature; the paper does so before every pass over the training set, on 500 pictures. It is
-    part of the optimiser's state. The method is meant for one picture at a time.
+    `estimate` measures the curvature; the paper does so before every pass over the training set, on 500 images. It is
+    part of the optimiser's state. The method is meant for one image at a time.
 
     Args:
         params: the parameters, or groups of them.
         lr: the global learning rate; the paper goes from 0.0005 to 0.00001 in twenty passes.
         mu: keeps the steps finite where the criterion is flat.
-        samples: pictures that whoever trains gives to `estimate`.
+        samples: images that whoever trains gives to `estimate`.
 
     Raises:
         OptionError: `mu` is not positive, or a step came before the first estimate.
@@ -51,7 +51,7 @@ class SDLM(torch.optim.Optimizer):
         self.samples = samples
 
     def estimate(self, network: CNN, criterion: Criterion, images: Tensor, labels: Tensor) -> None:
-        """Measure the curvature along every parameter, the mean over some pictures.
+        """Measure the curvature along every parameter, the mean over some images.
 
         Raises:
             OptionError: the network has a layer through which second derivatives cannot be propagated.
@@ -73,7 +73,7 @@ class SDLM(torch.optim.Optimizer):
 
 
 def curvature(network: CNN, criterion: Criterion, images: Tensor, labels: Tensor) -> dict[nn.Parameter, Tensor]:
-    """The diagonal Gauss-Newton approximation of the criterion's second derivatives, the mean over pictures.
+    """The diagonal Gauss-Newton approximation of the criterion's second derivatives, the mean over images.
 
     From layer to layer, the second derivative with respect to an input is the sum of those with respect to the outputs
     times the squared weights between them (equation 24, without the term of the squashing function's own curvature);
@@ -109,7 +109,7 @@ def curvature(network: CNN, criterion: Criterion, images: Tensor, labels: Tensor
 
 
 def _of_criterion(criterion: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
-    """Second derivatives of each picture's own loss with respect to its features (N, F); at least 0.
+    """Second derivatives of each image's own loss with respect to its features (N, F); at least 0.
 
     For these criteria the matrix of all second derivatives has no negative eigenvalue: only rounding is cut off.
     """
@@ -124,7 +124,7 @@ def _of_criterion(criterion: Callable[[Tensor], Tensor], features: Tensor) -> Te
 
 
 def _of_parameters(layer: nn.Module, x: Tensor, second: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """What the second derivatives of a layer's output say of its parameters, summed over pictures.
+    """What the second derivatives of a layer's output say of its parameters, summed over images.
 
     The output is linear in the parameters: their coefficients are the inputs, and squared ones are those of the same
     layer on squared inputs.

@@ -1,8 +1,8 @@
 """A linear classifier on the features of several networks, which are computed once and kept.
 
-    python concatenated_features.py pictures --model resnet18 --model vgg11:fc7 --hub
+    python concatenated_features.py images --model resnet18 --model vgg11:fc7 --hub
 
-`pictures/train` and `pictures/test` hold a folder of pictures for each class. A layer is named after a colon; without,
+`images/train` and `images/test` hold a folder of images for each class. A layer is named after a colon; without,
 the features are what the network's own classifier sees. A second run, say with another `--weight-decay`, finds the
 tables of the first.
 """
@@ -19,15 +19,15 @@ import cnnzoo
 
 
 @click.command()
-@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("images", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "networks", multiple=True, default=("resnet18", "vgg11:fc7"), help="NETWORK or NETWORK:LAYER.")
 @click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
 @click.option("--steps", default=200, show_default=True, help="Of the optimiser.")
 @click.option("--weight-decay", default=1e-3, show_default=True)
-@click.option("--workers", type=int, help="Processes that read pictures; by default one a core.")
+@click.option("--workers", type=int, help="Processes that read images; by default one a core.")
 @click.option("--tables", default="features", show_default=True, type=click.Path(path_type=Path), help="Kept here.")
 def concatenated_features(
-    pictures: Path,
+    images: Path,
     networks: tuple[str, ...],
     hub: bool,
     steps: int,
@@ -35,7 +35,7 @@ def concatenated_features(
     workers: int | None,
     tables: Path,
 ) -> None:
-    """Classify PICTURES by the features of several networks."""
+    """Classify IMAGES by the features of several networks."""
     tables.mkdir(exist_ok=True)
     found: dict[str, list[cnnzoo.FeatureTable]] = {"train": [], "test": []}
     for network in networks:
@@ -44,7 +44,7 @@ def concatenated_features(
         file, layers = re.sub(r"[^.\w]+", "-", network), [layer] if layer else []
         for split, those in found.items():
             path = tables / f"{file}-{split}.safetensors"
-            those.append(cnnzoo.save_features(model, pictures / split, path, *layers, workers=workers))
+            those.append(cnnzoo.save_features(model, images / split, path, *layers, workers=workers))
 
     classes, others = (those[0].classes for those in found.values())
     assert classes == others, "train and test hold different classes"
@@ -65,7 +65,7 @@ def concatenated_features(
 
 
 def joined(tables: list[cnnzoo.FeatureTable]) -> Tensor:
-    """The features of the same pictures by several networks, side by side."""
+    """The features of the same images by several networks, side by side."""
     assert all(table.files == tables[0].files for table in tables)
     return torch.cat([table.features.float() for table in tables], 1)
 

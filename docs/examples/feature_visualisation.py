@@ -1,10 +1,10 @@
-"""Draw what a channel of a layer responds to: from noise, uphill over the pixels of a picture.
+"""Draw what a channel of a layer responds to: from noise, uphill over the pixels of an image.
 
     python feature_visualisation.py --layer inception_4c --channel 61 --hub
     python feature_visualisation.py --model lenet5 --layer c3 --size 28 --jitter 2
 
 So that more than high frequencies come out (Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017),
-each step sees the picture moved by some pixels, and differences between neighbouring pixels cost something.
+each step sees the image moved by some pixels, and differences between neighbouring pixels cost something.
 """
 
 from pathlib import Path
@@ -23,10 +23,10 @@ from cnnzoo.data import Preprocessing
 @click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
 @click.option("--layer", default="inception_4c", show_default=True)
 @click.option("--channel", default=0, show_default=True)
-@click.option("--size", default=224, show_default=True, help="Height and width of the picture in pixels.")
+@click.option("--size", default=224, show_default=True, help="Height and width of the image in pixels.")
 @click.option("--steps", default=512, show_default=True, help="Of Adam.")
 @click.option("--lr", default=0.05, show_default=True)
-@click.option("--jitter", default=16, show_default=True, help="Pixels that the picture is moved by at most.")
+@click.option("--jitter", default=16, show_default=True, help="Pixels that the image is moved by at most.")
 @click.option("--smoothness", default=0.1, show_default=True, help="What the total variation counts for.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", default="feature.png", show_default=True, type=click.Path(path_type=Path))
@@ -50,28 +50,28 @@ def feature_visualisation(
     part = cnnzoo.extract(model, layer)
     prepared = model.checkpoint.preprocessing if model.checkpoint else Preprocessing()
 
-    def activation(picture: Tensor) -> Tensor:
-        return part((picture - mean) / std)[layer][:, channel].mean()
+    def activation(image: Tensor) -> Tensor:
+        return part((image - mean) / std)[layer][:, channel].mean()
 
     mean, std = (torch.tensor(value, device=device).view(-1, 1, 1) for value in (prepared.mean, prepared.std))
     canvas = (0.1 * torch.randn(1, prepared.channels, size, size)).to(device).requires_grad_()
     optimizer = torch.optim.Adam([canvas], lr)
     for step in range(steps + 1):
-        picture = canvas.sigmoid()  # pixels between 0 and 1
+        image = canvas.sigmoid()  # pixels between 0 and 1
         if step % max(1, steps // 8) == 0:
             with torch.no_grad():
-                print(f"step {step}: activation {activation(picture).item():.6g}")
+                print(f"step {step}: activation {activation(image).item():.6g}")
         moves = torch.randint(-jitter, jitter + 1, (2,)).tolist()
-        score = activation(picture.roll(moves, (2, 3))) - smoothness * total_variation(picture)
+        score = activation(image.roll(moves, (2, 3))) - smoothness * total_variation(image)
         optimizer.zero_grad()
         (-score).backward()
         optimizer.step()
-    save_image(picture.detach(), out)
+    save_image(image.detach(), out)
 
 
-def total_variation(picture: Tensor) -> Tensor:
+def total_variation(image: Tensor) -> Tensor:
     """The mean difference between neighbouring pixels, along rows and along columns."""
-    return picture.diff(dim=2).abs().mean() + picture.diff(dim=3).abs().mean()
+    return image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean()
 
 
 if __name__ == "__main__":

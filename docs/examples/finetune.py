@@ -1,8 +1,8 @@
-"""Fine-tune a network with published weights on pictures of your own: a new last layer, and all others along with it.
+"""Fine-tune a network with published weights on images of your own: a new last layer, and all others along with it.
 
-    python finetune.py pictures --model resnet18 --hub
+    python finetune.py images --model resnet18 --hub
 
-`pictures/train` and `pictures/test` hold a folder of pictures for each class.
+`images/train` and `images/test` hold a folder of images for each class.
 """
 
 from dataclasses import replace
@@ -19,18 +19,18 @@ import cnnzoo
 
 
 @click.command()
-@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="resnet18", show_default=True, help="A network with published weights.")
 @click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--lr", default=1e-3, show_default=True, help="Learning rate of the last layer.")
 @click.option("--decay", default=0.8, show_default=True, help="Learning rate of a layer, over that of the next one.")
-@click.option("--workers", default=2, show_default=True, help="Processes that read pictures.")
+@click.option("--workers", default=2, show_default=True, help="Processes that read images.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", default="finetuned", show_default=True, type=click.Path(path_type=Path))
 def finetune(
-    pictures: Path,
+    folder: Path,
     name: str,
     hub: bool,
     epochs: int,
@@ -41,14 +41,14 @@ def finetune(
     seed: int,
     out: Path,
 ) -> None:
-    """Fine-tune a network on PICTURES."""
+    """Fine-tune a network on IMAGES."""
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = cnnzoo.load_pretrained(name, hub=hub, device=device)
     weights = model.checkpoint
     prepare = weights.transforms()
-    train = ImageFolder(str(pictures / "train"), v2.Compose([v2.RandomHorizontalFlip(), prepare]))
-    test = ImageFolder(str(pictures / "test"), prepare)
+    train = ImageFolder(str(folder / "train"), v2.Compose([v2.RandomHorizontalFlip(), prepare]))
+    test = ImageFolder(str(folder / "test"), prepare)
     assert train.classes == test.classes, "train and test hold different classes"
     model.reset_classifier(len(train.classes))
 
@@ -76,7 +76,7 @@ def finetune(
 
 @torch.inference_mode()
 def accuracy(model: cnnzoo.CNN, batches: DataLoader, device: torch.device) -> float:
-    """The share of pictures that are classified right."""
+    """The share of images that are classified right."""
     model.eval()
     hits = [model(images.to(device)).argmax(1).cpu() == labels for images, labels in batches]
     return torch.cat(hits).float().mean().item()

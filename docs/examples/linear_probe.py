@@ -1,8 +1,8 @@
 """Train a new last layer only: the rest of a network with published weights stays as it is.
 
-    python linear_probe.py pictures --model resnet18 --hub
+    python linear_probe.py images --model resnet18 --hub
 
-`pictures/train` and `pictures/test` hold a folder of pictures for each class.
+`images/train` and `images/test` hold a folder of images for each class.
 """
 
 from pathlib import Path
@@ -17,25 +17,25 @@ import cnnzoo
 
 
 @click.command()
-@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="resnet18", show_default=True, help="A network with published weights.")
 @click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--lr", default=1e-2, show_default=True)
-@click.option("--workers", default=2, show_default=True, help="Processes that read pictures.")
+@click.option("--workers", default=2, show_default=True, help="Processes that read images.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", default="probed", show_default=True, type=click.Path(path_type=Path))
 def linear_probe(
-    pictures: Path, name: str, hub: bool, epochs: int, batch_size: int, lr: float, workers: int, seed: int, out: Path
+    folder: Path, name: str, hub: bool, epochs: int, batch_size: int, lr: float, workers: int, seed: int, out: Path
 ) -> None:
-    """Train the last layer of a network on PICTURES."""
+    """Train the last layer of a network on IMAGES."""
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = cnnzoo.load_pretrained(name, hub=hub, device=device)
     prepare = model.checkpoint.transforms()
-    train = ImageFolder(str(pictures / "train"), prepare)
-    test = ImageFolder(str(pictures / "test"), prepare)
+    train = ImageFolder(str(folder / "train"), prepare)
+    test = ImageFolder(str(folder / "test"), prepare)
     assert train.classes == test.classes, "train and test hold different classes"
 
     cnnzoo.freeze(model, norms=True)  # parameters, and the statistics of batch normalisation
@@ -57,7 +57,7 @@ def linear_probe(
 
 @torch.inference_mode()
 def accuracy(model: cnnzoo.CNN, batches: DataLoader, device: torch.device) -> float:
-    """The share of pictures that are classified right."""
+    """The share of images that are classified right."""
     model.eval()
     hits = [model(images.to(device)).argmax(1).cpu() == labels for images, labels in batches]
     return torch.cat(hits).float().mean().item()

@@ -1,4 +1,4 @@
-"""Paint one picture in the style of another: Gatys, Ecker and Bethge, "Image Style Transfer Using CNNs" (CVPR 2016).
+"""Paint one image in the style of another: Gatys, Ecker and Bethge, "Image Style Transfer Using CNNs" (CVPR 2016).
 
 python style_transfer.py content.jpg style.jpg --hub
 """
@@ -39,8 +39,8 @@ def style_transfer(
     model = cnnzoo.create(name, seed=0) if no_weights else cnnzoo.load_pretrained(name, hub=hub)
     part = cnnzoo.extract(cnnzoo.freeze(model.to(device)), CONTENT, *STYLE)
 
-    def layers(picture: Tensor) -> dict[str, Tensor]:
-        return part(normalize(picture, list(IMAGENET.mean), list(IMAGENET.std)))
+    def layers(image: Tensor) -> dict[str, Tensor]:
+        return part(normalize(image, list(IMAGENET.mean), list(IMAGENET.std)))
 
     start = opened(content, size).to(device)
     maps = layers(start)[CONTENT]
@@ -65,13 +65,13 @@ def style_transfer(
 
 
 def opened(path: Path, size: int) -> Tensor:
-    """A picture (1, 3, H, W) of values between 0 and 1."""
-    picture = pil_to_tensor(Image.open(path).convert("RGB")).unsqueeze(0) / 255
-    return resize(picture, [size], antialias=True).contiguous()
+    """An image (1, 3, H, W) of values between 0 and 1."""
+    image = pil_to_tensor(Image.open(path).convert("RGB")).unsqueeze(0) / 255
+    return resize(image, [size], antialias=True).contiguous()
 
 
 def gram(maps: Tensor) -> Tensor:
-    """How much any two of the maps (1, C, H, W) go together wherever in the picture that is, (C, C), at any size."""
+    """How much any two of the maps (1, C, H, W) go together wherever in the image that is, (C, C), at any size."""
     flat = maps.flatten(2).squeeze(0)
     return flat @ flat.T / flat.numel()
 

@@ -118,7 +118,7 @@ def facts(spec: cnnzoo.ModelSpec, tables: Mapping[str, cnnzoo.Summary]) -> list[
 
 
 def smallest(model: cnnzoo.CNN) -> str:
-    """The smallest square picture that fits, where a square one does."""
+    """The smallest square image that fits, where a square one does."""
     try:
         size = cnnzoo.min_input_size(model)
     except cnnzoo.ShapeError:
@@ -178,8 +178,8 @@ def weights(spec: cnnzoo.ModelSpec) -> Iterator[str]:
         "Without a tag it is the first that was made with the arguments given. [Weights](../guide/weights.md) explains "
         "the columns.\n"
     )
-    rows = [(code(one.tag), *published(one), pictures(one), plain(one.data)) for one in known]
-    yield table(("tag", "from", "top 1", "licence", "pictures", "data"), rows, "llrlll")
+    rows = [(code(one.tag), *published(one), images(one), plain(one.data)) for one in known]
+    yield table(("tag", "from", "top 1", "licence", "images", "data"), rows, "llrlll")
     made: dict[str, list[str]] = {}
     for one in known:
         recipe = f" Recipe: [{one.recipe}](../recipes.md#{one.recipe})." if one.recipe else ""
@@ -199,7 +199,7 @@ def published(one: cnnzoo.Checkpoint) -> tuple[str, str, str]:
     return where.get(one.source, "this package"), accuracy, one.license
 
 
-def pictures(one: cnnzoo.Checkpoint) -> str:
-    """What is made of a picture before it is normalised."""
+def images(one: cnnzoo.Checkpoint) -> str:
+    """What is made of an image before it is normalised."""
     stated = one.preprocessing
     return sized(stated.input_shape) + (f" of {stated.resize}" if stated.resize else "")

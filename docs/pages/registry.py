@@ -38,7 +38,7 @@ def build(spec: cnnzoo.ModelSpec, *, classic: bool = False) -> Any:
 
 
 def summarised(spec: cnnzoo.ModelSpec, *, classic: bool = False) -> cnnzoo.Summary:
-    """Its layers, on the pictures that it is made for; a block does not know its maps, the registry does."""
+    """Its layers, on the images that it is made for; a block does not know its maps, the registry does."""
     return cnnzoo.summary(build(spec, classic=classic), None if spec.kind == "model" else spec.input_shape)
 
 

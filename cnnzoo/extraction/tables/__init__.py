@@ -1,1 +1,1 @@
-"""Features of folders of pictures, as tables on disk."""
+"""Features of folders of images, as tables on disk."""

@@ -1,4 +1,4 @@
-"""Pictures read from disk, side by side with the network that is busy with those before them."""
+"""Images read from disk, side by side with the network that is busy with those before them."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from cnnzoo.data.pictures import open_picture
+from cnnzoo.data.image_files import open_image
 from cnnzoo.errors import DataError
-from cnnzoo.extraction.tables.folder import PictureFolder
+from cnnzoo.extraction.tables.folder import ImageFolder
 from cnnzoo.support.workers import own_processors
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Transforms = Callable[["Image"], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures with consecutive numbers.
+    """Images with consecutive numbers.
 
     Attributes:
         numbers: of all of them.
@@ -44,8 +44,8 @@ class Batch:
         return replace(self, images=self.images.pin_memory())
 
 
-class Pictures(Dataset):
-    """Pictures by number and name, a batch at a time."""
+class Images(Dataset):
+    """Images by number and name, a batch at a time."""
 
     def __init__(self, root: Path, transforms: Transforms) -> None:
         self.root, self.transforms = root, transforms
@@ -54,7 +54,7 @@ class Pictures(Dataset):
         images, unread = [], {}
         for number, name in index:
             try:
-                images.append(self.transforms(open_picture(self.root / name)))
+                images.append(self.transforms(open_image(self.root / name)))
             except Exception as error:  # PIL raises anything on a damaged file, and one must not end a run of a million
                 unread[number] = str(error) if isinstance(error, DataError) else f"{name}: {error!r}"
         stacked = default_collate(images) if images else torch.empty(0)  # of a worker, in shared memory at once
@@ -62,7 +62,7 @@ class Pictures(Dataset):
 
 
 class Batches:
-    """The batches of some parts, in order; none has pictures of two parts."""
+    """The batches of some parts, in order; none has images of two parts."""
 
     def __init__(self, files: Sequence[str], spans: Iterable[range], size: int) -> None:
         self.files, self.spans, self.size = files, spans, size
@@ -75,15 +75,15 @@ class Batches:
 
 @contextmanager
 def loaded(
-    folder: PictureFolder, spans: Iterable[range], transforms: Transforms, *, size: int, workers: int, pin: bool
+    folder: ImageFolder, spans: Iterable[range], transforms: Transforms, *, size: int, workers: int, pin: bool
 ) -> Iterator[Iterator[Batch]]:
-    """The pictures of some parts, decoded by `workers` processes while the block lasts, by this one where there are 0.
+    """The images of some parts, decoded by `workers` processes while the block lasts, by this one where there are 0.
 
     Raises:
         DataError: a worker was killed, or the folder has gone.
     """
     loader: DataLoader[Any] = DataLoader(
-        Pictures(folder.root, transforms),
+        Images(folder.root, transforms),
         batch_size=None,  # the data set makes the batches
         sampler=Batches(folder.files, spans, size),
         num_workers=workers,
@@ -109,7 +109,7 @@ def _checked(batches: Iterator[Batch], root: Path) -> Generator[Batch]:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"save_features: a process that reads pictures was killed, most likely for want of memory: {error}; lower "
+            f"save_features: a process that reads images was killed, most likely for want of memory: {error}; lower "
             "workers or batch_size, and the same command goes on"
         ) from None
 

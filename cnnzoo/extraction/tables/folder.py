@@ -1,4 +1,4 @@
-"""The pictures below a folder, in one order, and the classes that its sub-folders are."""
+"""The images below a folder, in one order, and the classes that its sub-folders are."""
 
 import hashlib
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 from cnnzoo.errors import DataError
 
 NO_CLASS = -1
-"""The label of a picture that lies in no sub-folder."""
+"""The label of an image that lies in no sub-folder."""
 
 
 @dataclass(frozen=True)
-class PictureFolder:
-    """The pictures below a folder.
+class ImageFolder:
+    """The images below a folder.
 
     Attributes:
         root: the folder.
@@ -28,7 +28,7 @@ class PictureFolder:
 
     @property
     def classes(self) -> list[str]:
-        """The sub-folders that hold pictures, sorted; none where all pictures lie in the folder itself."""
+        """The sub-folders that hold images, sorted; none where all images lie in the folder itself."""
         return sorted({name for name in map(_class, self.files) if name is not None})
 
 
@@ -43,31 +43,31 @@ def _class(file: str) -> str | None:
     return first if slash else None
 
 
-def list_pictures(root: Path) -> PictureFolder:
-    """Everything below a folder that torchvision's `ImageFolder` would take for a picture, by the end of its name.
+def list_images(root: Path) -> ImageFolder:
+    """Everything below a folder that torchvision's `ImageFolder` would take for an image, by the end of its name.
 
     What is hidden (`.thumbnails/`, `._1.jpg`) is left out. Links are followed; one that leads nowhere counts as a
-    picture, which then cannot be read.
+    image, which then cannot be read.
 
     Raises:
-        DataError: there is no such folder, it holds no pictures, or a link in it leads back to where it is from.
+        DataError: there is no such folder, it holds no images, or a link in it leads back to where it is from.
     """
     if not root.is_dir():
-        raise DataError(f"save_features: {root} is not a folder; name the one that the pictures are in")
+        raise DataError(f"save_features: {root} is not a folder; name the one that the images are in")
     found = sorted(_below(root, "", ()), key=lambda one: one[0].split("/"))
     if not found:
         raise DataError(
-            f"save_features: {root} holds no pictures; expected {root}/<picture> or {root}/<class>/<picture>, with "
+            f"save_features: {root} holds no images; expected {root}/<image> or {root}/<class>/<image>, with "
             f"names that end in {', '.join(_suffixes())}"
         )
     digest = hashlib.sha256()
     for name, size, changed in found:
         digest.update(os.fsencode(name) + f"\0{size}\0{changed}\n".encode())
-    return PictureFolder(root, [name for name, _, _ in found], digest.hexdigest())
+    return ImageFolder(root, [name for name, _, _ in found], digest.hexdigest())
 
 
 def _below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
-    """Name, bytes and time of change, in nanoseconds, of each picture."""
+    """Name, bytes and time of change, in nanoseconds, of each image."""
     here = folder.stat()
     if (here.st_dev, here.st_ino) in above:
         raise DataError(f"save_features: {folder} is a link that leads back to a folder around it; remove the link")

@@ -1,4 +1,4 @@
-"""The parts of a table that is being made: a file for each few hundred pictures, in a folder beside it.
+"""The parts of a table that is being made: a file for each few hundred images, in a folder beside it.
 
 A part is finished or not there. So a run that was killed, at any moment, goes on with the parts that are missing, and
 ends with the same table, byte for byte.
@@ -16,21 +16,21 @@ import torch
 from torch import Tensor
 
 from cnnzoo.errors import DataError
-from cnnzoo.extraction.tables.folder import PictureFolder, labels
+from cnnzoo.extraction.tables.folder import ImageFolder, labels
 from cnnzoo.extraction.tables.table import KEY, Column, encoded, origin_in, write_stream
 from cnnzoo.support.files import replacing
 
 LONG = {
     "weights": "the network has other weights",
-    "transforms": "the pictures are prepared in another way",
-    "folder": "pictures were added, removed or changed",
+    "transforms": "the images are prepared in another way",
+    "folder": "images were added, removed or changed",
 }
 """What it means that these differ, which are too long to be shown."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part on disk: how many rows it has, and which of its pictures could not be read."""
+    """A part on disk: how many rows it has, and which of its images could not be read."""
 
     path: Path
     rows: int
@@ -51,14 +51,14 @@ class Parts:
 
     Attributes:
         path: where the table is going to be.
-        pictures: how many there are.
+        images: how many there are.
         size: how many of them belong to a part.
-        width: F, the features of a picture.
+        width: F, the features of an image.
         dtype: of the features.
     """
 
     path: Path
-    pictures: int
+    images: int
     size: int
     width: int
     dtype: torch.dtype
@@ -74,11 +74,11 @@ class Parts:
         return self.folder / "index.json"
 
     def __len__(self) -> int:
-        return -(-self.pictures // self.size)
+        return -(-self.images // self.size)
 
     def span(self, number: int) -> range:
-        """The pictures of a part."""
-        return range(number * self.size, min((number + 1) * self.size, self.pictures))
+        """The images of a part."""
+        return range(number * self.size, min((number + 1) * self.size, self.images))
 
     def finished_before(self, origin: Mapping[str, Any]) -> bool:
         """Whether the table is there already.
@@ -142,12 +142,12 @@ class Parts:
     def check_room(self, missing: Iterable[int]) -> None:
         """Raise `DataError` if the disk has too little room for the parts that are missing and for the table."""
         row = self.width * self.dtype.itemsize
-        needed = row * (sum(len(self.span(number)) for number in missing) + self.pictures)
+        needed = row * (sum(len(self.span(number)) for number in missing) + self.images)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise DataError(
                 f"save_features: {self.path.parent.absolute()} has {free / 1e9:.3g} GB left; the parts and the table "
-                f"of {self.pictures:,} pictures with {self.width:,} features need {needed / 1e9:.3g} GB; make room, or "
+                f"of {self.images:,} images with {self.width:,} features need {needed / 1e9:.3g} GB; make room, or "
                 "choose another place"
             )
 
@@ -167,21 +167,21 @@ class Parts:
         return Part(path, rows, skipped) if whole else None
 
     def write(self, number: int, features: Tensor, skipped: Mapping[int, str]) -> None:
-        """Add a part: the features of its pictures that could be read, and the numbers of those that could not."""
+        """Add a part: the features of its images that could be read, and the numbers of those that could not."""
         with replacing(self._path(number)) as aside:
             write_stream(aside, {"features": Column.of(features.cpu())}, {"skipped": json.dumps(skipped)})
 
-    def join(self, folder: PictureFolder, origin: Mapping[str, Any]) -> None:
+    def join(self, folder: ImageFolder, origin: Mapping[str, Any]) -> None:
         """Make the table of all parts, and remove them.
 
         Raises:
-            DataError: a part is not there, or none of the pictures could be read.
+            DataError: a part is not there, or none of the images could be read.
         """
         parts = [self._present(number) for number in range(len(self))]
         skipped = {number: why for part in parts for number, why in part.skipped.items()}
-        if len(skipped) == self.pictures:
+        if len(skipped) == self.images:
             raise DataError(
-                f"save_features: none of the {self.pictures:,} pictures in {folder.root} could be read: {skipped[0]}"
+                f"save_features: none of the {self.images:,} images in {folder.root} could be read: {skipped[0]}"
             )
         files = [name for number, name in enumerate(folder.files) if number not in skipped]
         classes = folder.classes

@@ -1,4 +1,4 @@
-"""From a folder of pictures to a table of features."""
+"""From a folder of images to a table of features."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from cnnzoo.cnn import CNN
 from cnnzoo.errors import DataError, OptionError
 from cnnzoo.extraction.extractor import features
 from cnnzoo.extraction.tables.batches import Transforms
-from cnnzoo.extraction.tables.folder import list_pictures
+from cnnzoo.extraction.tables.folder import list_images
 from cnnzoo.extraction.tables.parts import Parts
 from cnnzoo.extraction.tables.ranks import Ranks
 from cnnzoo.extraction.tables.table import FeatureTable, load_features
@@ -34,22 +34,22 @@ def save_features(
     strict: bool = False,
     progress: bool = True,
 ) -> FeatureTable:
-    """Write the features of every picture below a folder to a file.
+    """Write the features of every image below a folder to a file.
 
     A run that was stopped goes on with the same call: what is finished is in the folder `<path>.parts` until the table
     is whole. Under torchrun the processes share the work.
 
     Args:
         model: in evaluation mode, on the device and in the dtype that it is to compute in.
-        folder: holds the pictures, or a folder of them for each class. The end of its name says what is a picture, as
+        folder: holds the images, or a folder of them for each class. The end of its name says what is an image, as
             it does for torchvision's `ImageFolder`.
         path: of the file, which ends in `.safetensors`.
         *layers: whose outputs are taken, as `cnnzoo.features` takes them.
-        transforms: from a PIL picture to an image (C, H, W); by default those of the network's weights.
-        batch_size: pictures that the network takes at a time.
-        workers: processes that read pictures, 0 for none but this one; by default one for each core, at most 16.
-        part_size: pictures of a part. A run that is stopped loses the parts that are not finished.
-        strict: whether a picture that cannot be read is an error. Otherwise it is left out, and the table's `skipped`
+        transforms: from a PIL image to an image (C, H, W); by default those of the network's weights.
+        batch_size: images that the network takes at a time.
+        workers: processes that read images, 0 for none but this one; by default one for each core, at most 16.
+        part_size: images of a part. A run that is stopped loses the parts that are not finished.
+        strict: whether an image that cannot be read is an error. Otherwise it is left out, and the table's `skipped`
             says why.
         progress: show a bar.
 
@@ -58,8 +58,8 @@ def save_features(
 
     Raises:
         UnknownNameError: the network has no such layer.
-        OptionError: the network is in training mode, or nothing says how its pictures are prepared.
-        DataError: there are no pictures, they cannot be read, the file or its parts are of another run, or another
+        OptionError: the network is in training mode, or nothing says how its images are prepared.
+        DataError: there are no images, they cannot be read, the file or its parts are of another run, or another
             process of this run stopped.
         OSError: the disk is full, or cannot be written.
     """
@@ -71,14 +71,14 @@ def save_features(
     made_by = _made_by(model, layers, prepare, like.dtype) | {"part_size": part_size}
     with Ranks() as ranks:
         ranks.same(made_by, "networks")
-        pictures = ranks.agree(partial(list_pictures, root))
-        origin = made_by | {"pictures": len(pictures.files), "folder": pictures.fingerprint}
-        parts = Parts(path, len(pictures.files), part_size, extractor.num_features, like.dtype)
+        images = ranks.agree(partial(list_images, root))
+        origin = made_by | {"images": len(images.files), "folder": images.fingerprint}
+        parts = Parts(path, len(images.files), part_size, extractor.num_features, like.dtype)
         missing = ranks.agree(partial(_missing, parts, origin, strict))
         if missing is not None:
-            work = Work(extractor, like.device, prepare, pictures, parts, missing, batch_size, workers, strict)
+            work = Work(extractor, like.device, prepare, images, parts, missing, batch_size, workers, strict)
             ranks.conclude(work.attempt(ranks, progress))
-            ranks.agree(partial(parts.join, pictures, origin))
+            ranks.agree(partial(parts.join, images, origin))
     return load_features(path)
 
 
@@ -90,15 +90,15 @@ def _check(model: CNN, path: Path, **sizes: int) -> None:
             raise OptionError(f"save_features: got {name}={value}; it is 1 or more")
     if any(module.training for module in model.modules()):
         raise OptionError(
-            "save_features: the network is in training mode, in which a picture's features depend on chance and on the "
-            "pictures beside it; call model.eval() first"
+            "save_features: the network is in training mode, in which an image's features depend on chance and on the "
+            "images beside it; call model.eval() first"
         )
 
 
 def _own_transforms(model: CNN) -> Transforms:
     if model.checkpoint is None:
         raise OptionError(
-            "save_features: nothing says how this network wants its pictures: its weights are random, or from a file "
+            "save_features: nothing says how this network wants its images: its weights are random, or from a file "
             "alone; pass transforms= (--transforms TAG), such as those of the published weights that it was trained "
             "from"
         )
@@ -106,7 +106,7 @@ def _own_transforms(model: CNN) -> Transforms:
 
 
 def _made_by(model: CNN, layers: Iterable[str], prepare: Transforms, dtype: torch.dtype) -> dict[str, Any]:
-    """All that features follow from, besides the pictures; as it is after a way through JSON."""
+    """All that features follow from, besides the images; as it is after a way through JSON."""
     config = model.config
     said = {
         "model": config.name if config else type(model).__name__,

@@ -28,17 +28,17 @@ DTYPES = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FeatureTable:
-    """Features of a folder's pictures, one row for each.
+    """Features of a folder's images, one row for each.
 
     Attributes:
         features: (N, F), mapped from the file, which must not be changed in place while they are used.
         files: of each row, relative to the folder, with `/` between folders.
-        labels: (N,), int64: the index of the picture's class, -1 where it lies in no sub-folder; None where all lie in
+        labels: (N,), int64: the index of the image's class, -1 where it lies in no sub-folder; None where all lie in
             the folder itself.
         classes: the names of the sub-folders.
         origin: what made the table: `model` and `options`, `checkpoint` (its tag), `weights` (a sha256), `layers`,
             `transforms`, `dtype` and `folder` (a sha256 of names, sizes and times of change).
-        skipped: the pictures that could not be read and have no row, and why.
+        skipped: the images that could not be read and have no row, and why.
     """
 
     features: Tensor
@@ -53,7 +53,7 @@ class FeatureTable:
 
     def __repr__(self) -> str:
         rows, columns = self.features.shape
-        return f"FeatureTable({rows:,} pictures x {columns:,} features of {self.model})"
+        return f"FeatureTable({rows:,} images x {columns:,} features of {self.model})"
 
     @property
     def model(self) -> str:

@@ -1,4 +1,4 @@
-"""The work: batches through the network, part by part, while pictures are read and finished parts are written."""
+"""The work: batches through the network, part by part, while images are read and finished parts are written."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from cnnzoo.errors import DataError
 from cnnzoo.extraction.tables.batches import Batch, Transforms, loaded, own_share
-from cnnzoo.extraction.tables.folder import PictureFolder
+from cnnzoo.extraction.tables.folder import ImageFolder
 from cnnzoo.extraction.tables.parts import Parts
 from cnnzoo.extraction.tables.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, and with what: the parts that are missing of the features of some pictures."""
+    """What is to be done, and with what: the parts that are missing of the features of some images."""
 
     extractor: nn.Module
     device: torch.device
     transforms: Transforms
-    pictures: PictureFolder
+    folder: ImageFolder
     parts: Parts
     missing: list[int]
     batch_size: int
@@ -40,14 +40,14 @@ class Work:
             with (
                 torch.cuda.device_of(empty),  # the loader would set up the first GPU besides
                 loaded(
-                    self.pictures,
+                    self.folder,
                     map(self.parts.span, ranks.take(self.missing)),
                     self.transforms,
                     size=self.batch_size,
                     workers=min(workers, -(-left // self.batch_size)),
                     pin=empty.is_cuda,
                 ) as batches,
-                Display(self.parts.pictures, self.parts.pictures - left, progress and ranks.rank == 0) as display,
+                Display(self.parts.images, self.parts.images - left, progress and ranks.rank == 0) as display,
             ):
                 self._compute(batches, empty, ranks, display)
         except torch.OutOfMemoryError as error:
@@ -102,7 +102,7 @@ def _aside() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 class Display:
-    """A bar of the pictures that are done, with their rate and the time that is left, or nothing."""
+    """A bar of the images that are done, with their rate and the time that is left, or nothing."""
 
     def __init__(self, total: int, before: int, enabled: bool) -> None:
         self.total, self.before, self.enabled = total, before, enabled
@@ -112,7 +112,7 @@ class Display:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             rate = TextColumn("{task.fields[rate]}")
-            self.bar = Progress(TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+            self.bar = Progress(TextColumn("images"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self.task = self.bar.add_task("", total=self.total, completed=self.before, rate="")
             self.bar.start()
         return self
@@ -122,7 +122,7 @@ class Display:
             self.bar.stop()
 
     def show(self, done: int) -> None:
-        """So many pictures are done since the run began."""
+        """So many images are done since the run began."""
         if self.enabled:
             speed = self.bar.tasks[0].speed
             rate = f"{speed:,.0f}/s" if speed else ""

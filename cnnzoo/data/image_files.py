@@ -1,4 +1,4 @@
-"""Pictures from files, in the terminal, and the ten that come with cnnzoo."""
+"""Images from files, in the terminal, and the ten that come with cnnzoo."""
 
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -19,31 +19,31 @@ SHADES = " .:-=+*#%@"
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture that comes with cnnzoo, and the name of its class."""
+    """An image that comes with cnnzoo, and the name of its class."""
 
-    picture: "Image"
+    image: "Image"
     label: str
 
 
-def open_picture(path: Path | str, content: BinaryIO | None = None) -> "Image":
-    """A picture as PIL reads it; `content` is that of a file in an archive.
+def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
+    """An image as PIL reads it; `content` is that of a file in an archive.
 
     Raises:
-        DataError: there is no such file, or it is not a picture.
+        DataError: there is no such file, or it is not an image.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with open(path, "rb") if content is None else content as file:
-            picture = Image.open(file)
-            picture.load()
+            image = Image.open(file)
+            image.load()
     except FileNotFoundError:
-        raise DataError(f"open_picture: there is no file {path}") from None
+        raise DataError(f"open_image: there is no file {path}") from None
     except UnidentifiedImageError:
-        raise DataError(f"open_picture: {path} is not a picture that PIL knows") from None
+        raise DataError(f"open_image: {path} is not an image that PIL knows") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"open_picture: {path} cannot be read: {error}") from None
-    return picture
+        raise DataError(f"open_image: {path} cannot be read: {error}") from None
+    return image
 
 
 def known_classes() -> list[str]:
@@ -88,14 +88,14 @@ def samples(data: str = "mnist") -> list[Sample]:
     names = class_names(data)
     with as_file(files("cnnzoo").joinpath(f"data/samples/{data}")) as folder:
         paths = sorted(folder.glob("*.png"))
-        return [Sample(open_picture(path), names[int(path.name[0])]) for path in paths]
+        return [Sample(open_image(path), names[int(path.name[0])]) for path in paths]
 
 
 def captcha_sample() -> Sample:
     """A CAPTCHA that comes with cnnzoo, 180x100 in colour, and its text."""
     with as_file(files("cnnzoo").joinpath("data/samples/captchas")) as folder:
         (path,) = folder.glob("*.png")
-        return Sample(open_picture(path), path.stem)
+        return Sample(open_image(path), path.stem)
 
 
 def drawn(image: "Tensor") -> str:
