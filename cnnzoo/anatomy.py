@@ -8,13 +8,15 @@ from typing import Any
 from torch import nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError, operation, unknown
 from cnnzoo.shapes.trace import is_leaf
+from cnnzoo.support.torch_private import BATCH_OR_INSTANCE_NORM
 
 Kind = type[nn.Module] | tuple[type[nn.Module], ...] | str
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (BATCH_OR_INSTANCE_NORM, nn.GroupNorm, nn.LayerNorm)
 
 
+@operation
 def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> dict[str, nn.Module]:
     """Layers by name, in the order of `named_modules()`.
 
@@ -39,11 +41,13 @@ def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> di
     return found
 
 
+@operation
 def parameters(model: nn.Module, pattern: str = "*") -> dict[str, nn.Parameter]:
     """Parameters by name, in order; `pattern` is shell-style, on the dotted name: `"*.bias"`."""
     return {name: parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)}
 
 
+@operation
 def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -> nn.Module:
     """Keep the parameters of a network, from its first layer until and with `until`, out of training.
 
@@ -59,19 +63,20 @@ def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -
     Raises:
         UnknownNameError: there is no such layer.
     """
-    for module in _until(model, until, "freeze"):
+    for module in _until(model, until):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
-        if norms and isinstance(module, nn.modules.batchnorm._NormBase):
+        if norms and isinstance(module, BATCH_OR_INSTANCE_NORM):
             module.eval()
             # In front of the method, so that the layer's type and forward stay; a partial can be pickled and copied.
             vars(module)["train"] = functools.partial(_stay, module)
     return model
 
 
+@operation
 def unfreeze(model: nn.Module, until: str | None = None) -> nn.Module:
     """Give back to training what `freeze` with the same `until` kept out of it, running statistics included."""
-    for module in _until(model, until, "unfreeze"):
+    for module in _until(model, until):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
         if vars(module).pop("train", None) is not None:
@@ -84,19 +89,20 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-def _until(model: nn.Module, until: str | None, operation: str) -> list[nn.Module]:
+def _until(model: nn.Module, until: str | None) -> list[nn.Module]:
     """The modules from the first until and with one, or all."""
     modules = dict(model.named_modules())
     if until is None:
         return list(modules.values())
     names = [name for name in modules if name]
     if until not in names:
-        raise unknown(operation, "layer", until, names)
+        raise unknown("", "layer", until, names)
     inside = set(modules[until].modules())
     last = max(i for i, module in enumerate(modules.values()) if module in inside)
     return list(modules.values())[: last + 1]
 
 
+@operation
 def truncate(model: CNN, *, after: str) -> CNN:
     """The chain until and with the layer `after`, sharing its weights.
 
@@ -110,14 +116,15 @@ def truncate(model: CNN, *, after: str) -> CNN:
     """
     extract = f"`cnnzoo.extract(model, {after!r})` stops there."
     if not isinstance(model, CNN):
-        raise OptionError(f"truncate: {type(model).__name__} is no chain of layers that could be cut; {extract}")
+        raise OptionError(f"{type(model).__name__} is no chain of layers that could be cut; {extract}")
     names = list(model.chain())
     if after not in names:
         inside = after in dict(model.named_modules())
-        raise unknown("truncate", "layer", after, names, f"It is inside of a layer: {extract}" if inside else "")
+        raise unknown("", "layer", after, names, f"It is inside of a layer: {extract}" if inside else "")
     return model[: names.index(after) + 1]
 
 
+@operation
 def parameter_groups(
     model: nn.Module, lr: float, *, decay: float = 1.0, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
@@ -143,9 +150,7 @@ def parameter_groups(
     Source: the layer-wise decay of Bao et al. 2022, "BEiT".
     """
     if not 0 < decay <= 1:
-        raise OptionError(
-            f"parameter_groups: got decay={decay}; it is above 0 and at most 1, which is one rate for all"
-        )
+        raise OptionError(f"got decay={decay}; it is above 0 and at most 1, which is one rate for all")
     depths = _depths(model)
     groups: dict[tuple[float, float], dict[str, list[Any]]] = {}
     for before_last, (layer, members) in zip(reversed(range(len(depths))), depths, strict=True):
@@ -156,7 +161,7 @@ def parameter_groups(
                 group["layers"].append(layer)
                 group["params"].append(parameter)
     if not groups:
-        raise OptionError("parameter_groups: all parameters are frozen, there is nothing to train; see `unfreeze`")
+        raise OptionError("all parameters are frozen, there is nothing to train; see `unfreeze`")
     return [
         {"name": _span(layers, spared=own < weight_decay), "params": params, "lr": rate, "weight_decay": own}
         for (rate, own), (layers, params) in ((rates, group.values()) for rates, group in groups.items())

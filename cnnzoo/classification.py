@@ -11,7 +11,7 @@ from cnnzoo.cnn import CNN
 from cnnzoo.data.digits import find_digits
 from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import CheckpointError, OptionError
+from cnnzoo.errors import CheckpointError, OptionError, operation
 from cnnzoo.models.captcha import CaptchaCNN
 from cnnzoo.registry import ModelName
 from cnnzoo.zoo import load_pretrained
@@ -42,6 +42,7 @@ def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False, **
     return model
 
 
+@operation
 @torch.inference_mode()
 def classify(
     model: CNN,
@@ -81,15 +82,14 @@ def classify(
     preprocessing = preprocessing or (known.preprocessing if known else None)
     if preprocessing is None:
         raise CheckpointError(
-            "classify: nothing says how this network wants its images: a weights file alone does not; state "
+            "nothing says how this network wants its images: a weights file alone does not; state "
             "preprocessing= (--preprocessing or --recipe), or use a checkpoint's tag"
         )
     classes = tuple(known.classes if classes is None and known else classes or ())
     positions = model.length if isinstance(model, CaptchaCNN) else 1
     if classes and len(classes) * positions != model.num_classes:
         raise OptionError(
-            f"classify: got {len(classes)} names of classes for {model.num_classes // positions} scores; state as many "
-            "(classes=)"
+            f"got {len(classes)} names of classes for {model.num_classes // positions} scores; state as many (classes=)"
         )
     images = [ImageOps.invert(image.convert("RGB")) if invert else image for image in images]
     prepare = preprocessing.transforms()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.errors import OptionError, ShapeError, operation
 from cnnzoo.initialization import Scheme, initialize
 from cnnzoo.nn.layers import Linear
 from cnnzoo.shapes.probe import ShapeProbe
 from cnnzoo.shapes.trace import check
+from cnnzoo.support.torch_private import children_of
 
 if TYPE_CHECKING:
     from cnnzoo.registry import Config
@@ -78,8 +79,9 @@ class CNN(nn.Sequential):
 
     def chain(self) -> dict[str, nn.Module]:
         """The layers by name, in the order in which they run."""
-        return {name: layer for name, layer in self._modules.items() if layer is not None}
+        return {name: layer for name, layer in children_of(self).items() if layer is not None}
 
+    @operation
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a fresh one for `num_classes` classes; 0 removes it.
 
@@ -89,12 +91,10 @@ class CNN(nn.Sequential):
             OptionError: the network does not close with a linear layer.
         """
         if self.head is None:
-            raise OptionError(
-                f"reset_classifier: {type(self).__name__} does not end in a linear layer that could be replaced"
-            )
+            raise OptionError(f"{type(self).__name__} does not end in a linear layer that could be replaced")
         name, features = self.head
         part, _, last = name.rpartition(".")
-        layers = self.get_submodule(part)._modules
+        layers = children_of(self.get_submodule(part))
         like = next(self.parameters())
         layers.pop(last, None)
         if num_classes:
@@ -187,6 +187,7 @@ class AuxiliaryCNN(CNN):
                 f"{name}: {error} The network is made for {'x'.join(map(str, self.input_shape or ()))}."
             ) from None
 
+    @operation
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer, and those of the auxiliary classifiers, by fresh ones; 0 removes them."""
         super().reset_classifier(num_classes)

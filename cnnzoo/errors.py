@@ -5,7 +5,8 @@ of cnnzoo can catch them. The command line prints them as one line.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -31,18 +32,25 @@ class CnnzooError(Exception):
         return super().__str__()
 
 
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """A context whose errors begin with `name`."""
+    try:
+        yield
+    except CnnzooError as error:
+        error.operation = name
+        raise
+
+
 def operation(function: Callable[P, R]) -> Callable[P, R]:
     """Let the errors of a public function begin with its name; where one calls another, with the outer one's."""
 
     @wraps(function)
-    def named(*args: P.args, **options: P.kwargs) -> R:
-        try:
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        with named(function.__name__):
             return function(*args, **options)
-        except CnnzooError as error:
-            error.operation = function.__name__
-            raise
 
-    return named
+    return call
 
 
 class UnknownNameError(CnnzooError, LookupError):

@@ -148,6 +148,7 @@ def _registered(name: str, module: str) -> ModelSpec:
     return spec(name)
 
 
+@operation
 def register(
     paper: Paper, *, input_shape: tuple[int, int, int], kind: Kind = "model"
 ) -> Callable[[Callable[P, M]], Callable[P, M]]:
@@ -210,29 +211,26 @@ def find(name: str, where: str = "") -> ModelSpec:
     return _specs[name]
 
 
-def resolve(model: nn.Module | str, options: Mapping[str, Any], operation: str) -> nn.Module:
+def resolve(model: nn.Module | str, options: Mapping[str, Any]) -> nn.Module:
     """What a question about a network is about: the network itself, or a registered one, outlined on the meta device.
 
     Args:
         model: a network, or the name of a registered one.
         options: arguments of the named network's constructor; a network that is given takes none.
-        operation: who asks, for messages.
 
     Raises:
         UnknownNameError: no network has that name.
         OptionError: the named network does not have such an option, or `model` is no network.
     """
     if isinstance(model, str):
-        known = find(model, operation)
-        known.check(options, operation)
+        known = find(model)
+        known.check(options)
         return construct(functools.partial(known.constructor, **options), device="meta")
     if not isinstance(model, nn.Module):
-        raise OptionError(
-            f"{operation}: got {type(model).__name__} where a network (nn.Module) or a registered name belongs"
-        )
+        raise OptionError(f"got {type(model).__name__} where a network (nn.Module) or a registered name belongs")
     if options:
         raise OptionError(
-            f"{operation}: got {', '.join(f'{option}=' for option in options)} with a network that is built already; "
+            f"got {', '.join(f'{option}=' for option in options)} with a network that is built already; "
             "options go with a registered name"
         )
     return model

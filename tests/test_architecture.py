@@ -3,9 +3,12 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import torch
+from torch import fx, nn
 
 PACKAGE = Path(__file__).parent.parent / "cnnzoo"
 
@@ -39,7 +42,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
 def rank(module: str) -> int:
@@ -108,3 +111,49 @@ def test_help_does_not_wait_for_torch() -> None:
     assert "torch" not in modules_after(
         f"import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): {script}"
     )
+
+
+def test_modules_import_in_no_circle() -> None:
+    graph = {module_name(path): imported(path) for path in sorted(PACKAGE.rglob("*.py"))}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"{error}")
+
+
+# Of torch's own, by torch itself: what its modules, tensors and graphs keep behind an underscore.
+HIDDEN = {
+    name
+    for thing in (nn.Module(), nn.Linear(1, 1), nn.Sequential(), torch.empty(0), fx.GraphModule({}, fx.Graph()))
+    for name in {*dir(thing), *vars(type(thing))}
+    if name.startswith("_") and not name.startswith("__")
+}
+
+
+def private_in_torch(path: Path) -> set[str]:
+    """The names that a file takes from torch though torch keeps them to itself."""
+    tree = ast.parse(path.read_text())
+    roots = {"torch", "nn", "fx", "F", "functional"}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torch":
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            found |= {name for name in names if name.startswith("_") and not name.startswith("__")}
+        elif isinstance(node, ast.Import):
+            parts = [alias.name.split(".") for alias in node.names if alias.name.startswith("torch")]
+            found |= {name for names in parts for name in names if name.startswith("_")}
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            chain = ast.unparse(node)
+            if node.attr in HIDDEN or chain.partition(".")[0] in roots:
+                found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "torch_private"], ids=module_name)
+def test_what_torch_keeps_to_itself_is_used_in_one_file(path: Path) -> None:
+    assert private_in_torch(path) == set()
+
+
+def test_what_torch_keeps_to_itself_is_found() -> None:
+    used = private_in_torch(PACKAGE / "support" / "torch_private.py")
+    assert {"_C", "_pytree", "_parameters", "_non_persistent_buffers_set", "_NormBase"} <= used

@@ -433,7 +433,7 @@ def test_the_fastest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(timing.Contest, "_sample", lambda self, runner, calls: runner.seconds)
     images = torch.ones(1, 1, 1, 1)
-    one = timing.Contest(Reference("optimize", nn.Identity(), images), images, torch.float32, progress=False)
+    one = timing.Contest(Reference(nn.Identity(), images), images, torch.float32, progress=False)
     for name, seconds in (("slow", 3.0), ("fast", 1.0), ("middling", 2.0)):
         one.enter(timing.Candidate(Timed, lambda name=name, seconds=seconds: Timed(name, seconds)))
     runner, report = one.conclude()
@@ -497,8 +497,8 @@ def test_optimized_is_for_inference_at_one_size() -> None:
 
 def test_random_images_are_always_the_same() -> None:
     model = small_network()
-    assert torch.equal(random_images("x", model, None), random_images("x", model, None))
-    assert random_images("x", model.double(), (3, 8, 8)).dtype == torch.float64
+    assert torch.equal(random_images(model, None), random_images(model, None))
+    assert random_images(model.double(), (3, 8, 8)).dtype == torch.float64
 
 
 def test_other_sizes_and_libraries() -> None:

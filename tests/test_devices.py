@@ -11,13 +11,13 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert own_device("train", "cuda") == torch.device("cuda")  # the current one
+    assert own_device("cuda") == torch.device("cuda")  # the current one
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert own_device("train") == own_device("train", "cuda") == torch.device("cuda", 1)
-    assert own_device("train", "cuda:0") == torch.device("cuda", 0)
-    assert own_device("train", "cpu") == torch.device("cpu")
+    assert own_device() == own_device("cuda") == torch.device("cuda", 1)
+    assert own_device("cuda:0") == torch.device("cuda", 0)
+    assert own_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(cnnzoo.OptionError, match=r"no cuda:2; GPUs that torch finds here: 2; start as many processes$"):
-        own_device("train")
+        own_device()
     with pytest.raises(cnnzoo.OptionError, match=r"no cuda:3; GPUs that torch finds here: 2; choose a lower number$"):
-        own_device("train", "cuda:3")
+        own_device("cuda:3")

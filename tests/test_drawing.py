@@ -547,7 +547,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "downsample" in out.read_text("utf-8")
     bad = CliRunner().invoke(main, ["draw", "lenet5", "--out", str(tmp_path / "a.txt")])
     assert bad.exit_code == 2
-    assert "Error: save:" in bad.stderr
+    assert "a.txt: drawings are written as .svg" in bad.stderr
 
 
 def test_the_drawing_of_the_readme_is_todays() -> None:

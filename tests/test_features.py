@@ -691,7 +691,7 @@ def test_a_process_that_fails_ends_all(images: Path, tmp_path: Path) -> None:
     run = by_torchrun(tmp_path, images, tmp_path / "two.safetensors", "strict")
     assert run.returncode != 0
     assert "0.png is not an image that PIL knows" in run.stderr
-    assert re.search(r"process [01] of 2 stopped: save_features: .*0.png is not an image", run.stderr)
+    assert re.search(r"process [01] of 2 stopped: .*0.png is not an image", run.stderr)
     assert not (tmp_path / "two.safetensors").exists()
 
 

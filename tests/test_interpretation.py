@@ -344,13 +344,15 @@ def test_bad_input() -> None:
         saliency(model, given, 10)
     with pytest.raises(cnnzoo.OptionError, match=r"saliency: got \(3,\) targets for 2 images"):
         saliency(model, given, [1, 2, 3])
-    with pytest.raises(cnnzoo.OptionError, match=r"saliency: guided=True needs ReLUs, and LeNet5 has none"):
+    with pytest.raises(cnnzoo.OptionError, match=r"guided=True needs ReLUs, and LeNet5 has none"):
         saliency(model, given, guided=True)
     with pytest.raises(cnnzoo.OptionError, match=r"saliency: got images of torch.uint8; .*transforms\(\)"):
         saliency(model, given.byte())
     with pytest.raises(cnnzoo.ShapeError, match=r"saliency: got images of shape \(1, 28, 28\); .*`x.unsqueeze\(0\)`"):
         saliency(model, given[0])
-    with pytest.raises(cnnzoo.ShapeError, match=r"LeNet5: input 1x8x8: layer .*The smallest input|This network takes"):
+    with pytest.raises(
+        cnnzoo.ShapeError, match=r"saliency: input 1x8x8: layer .*The smallest input|This network takes"
+    ):
         saliency(model, torch.rand(1, 1, 8, 8))
     with pytest.raises(cnnzoo.OptionError, match=r"occlusion: got window=40; it is a number of pixels.*to 28x28"):
         occlusion(model, given, window=40)
@@ -458,12 +460,12 @@ def test_see_on_the_command_line(arguments: tuple[str, ...], boot: Path, tmp_pat
     ("arguments", "message"),
     [
         (("grad-cam",), "see grad-cam: name an image file"),
-        (("guided", "IMAGE"), "saliency: guided=True needs ReLUs"),
-        (("cam", "IMAGE"), "class_activation_map: LeNet5 does not end in global average pooling"),
+        (("guided", "IMAGE"), "guided=True needs ReLUs"),
+        (("cam", "IMAGE"), "LeNet5 does not end in global average pooling"),
         (("maps", "IMAGE"), "see maps: name layers by --layer"),
-        (("saliency", "IMAGE", "--target", "Boots"), "see: unknown class 'Boots'"),
+        (("saliency", "IMAGE", "--target", "Boots"), "unknown class 'Boots'"),
         (("saliency", "nowhere.png"), "there is no file nowhere.png"),
-        (("filters", "--layer", "c9"), "filters: unknown layer 'c9'"),
+        (("filters", "--layer", "c9"), "unknown layer 'c9'"),
     ],
 )
 def test_see_answers_mistakes_in_one_line(arguments: tuple[str, ...], message: str, boot: Path, tmp_path: Path) -> None:

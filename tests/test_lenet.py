@@ -200,7 +200,7 @@ def test_codes_for_other_classes() -> None:
     [
         ({"classic": True, "num_classes": 26}, r"lenet5: 26 classes with classic=True need codes= of shape \(26, 84\)"),
         ({"classic": True, "codes": torch.ones(9, 84)}, r"got codes of shape \(9, 84\)"),
-        ({"codes": torch.ones(10, 84)}, r"codes= belongs to the RBF output of classic=True"),
+        ({"codes": torch.ones(10, 84)}, r"codes= belongs to the RBF output of lenet5\(classic=True\)"),
         ({"classic": True, "activation": "relu"}, r"activation='relu' does not go with classic=True"),
         ({"classic": True, "pool": "max"}, r"pool='max' does not go with classic=True"),
         ({"activation": "gelu"}, r"lenet5: got activation='gelu'; it is one of 'tanh', 'relu', 'sigmoid'"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.errors import CheckpointError
+from cnnzoo.support.torch_private import tensors_of
 
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, fresh: Collection[str] = ()) -> None:
@@ -49,7 +50,5 @@ def places_of(model: nn.Module) -> Iterator[tuple[str, tuple[dict[str, Any], str
     """Where a network keeps each tensor of its state dict, and whether it is a parameter."""
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
-        for held in (module._parameters, module._buffers):
-            for key, tensor in held.items():
-                if tensor is not None and key not in module._non_persistent_buffers_set:
-                    yield prefix + key, (held, key, held is module._parameters)
+        for held, key, tensor in tensors_of(module, persistent=True):
+            yield prefix + key, (held, key, isinstance(tensor, nn.Parameter))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.errors import operation
 from cnnzoo.support.files import read_table
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Checkpoint:
         return self.preprocessing.transforms()
 
 
+@operation
 def list_checkpoints(name: str) -> list[Checkpoint]:
     """The published weights of a network, the default first."""
     table = read_table("checkpoints/table.toml")

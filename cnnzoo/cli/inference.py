@@ -99,7 +99,7 @@ def _labels(classes: str | None) -> tuple[str, ...] | None:
         try:
             return tuple(line for line in Path(classes).read_text("utf-8").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"predict: {classes} cannot be read as text with a class in each line: {error}") from None
+            raise DataError(f"{classes} cannot be read as text with a class in each line: {error}") from None
     return tuple(part.strip() for part in classes.split(",")) if "," in classes else class_names(classes)
 
 
@@ -158,7 +158,7 @@ def features(
         cnnzoo.ModelName(name),
         checkpoint=checkpoint,
         hub=hub,
-        device=own_device("features", device),
+        device=own_device(device),
         dtype=getattr(torch, dtype) if dtype else None,
         progress=not as_json,
         **options,

@@ -79,7 +79,7 @@ def _prepared(model: Any, opened: Any, invert: bool) -> Any:
     from PIL import ImageOps
 
     if model.checkpoint is None:
-        raise OptionError("see: a weights file alone does not say how to prepare images; use a checkpoint's tag")
+        raise OptionError("a weights file alone does not say how to prepare images; use a checkpoint's tag")
     opened = ImageOps.invert(opened.convert("RGB")) if invert else opened
     return model.checkpoint.transforms()(opened).unsqueeze(0)
 
@@ -93,7 +93,7 @@ def _class(model: Any, target: str | None) -> int | None:
     if target.lower() in names:
         return names[target.lower()]
     if not target.isdigit():
-        raise unknown("see", "class", target, classes)
+        raise unknown("", "class", target, classes)
     return int(target)
 
 

@@ -75,7 +75,7 @@ def train(
     from cnnzoo.training.recipe import load_recipe
 
     if epochs and steps:
-        raise OptionError("train: got --epochs and --steps; a run has one length")
+        raise OptionError("got --epochs and --steps; a run has one length")
     length = {key: value for key, value in (("epochs", epochs), ("steps", steps)) if value}
     changed = settings_of(settings) | length | ({"compile": True} if compiled else {})
     stated = load_recipe(recipe, changed)

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, operation
 from cnnzoo.support.workers import end_with_parent, helpers
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def _package() -> Any:
         from captcha import image
     except ImportError:
         raise DataError(
-            "captchas: drawing them takes the captcha package, which is not installed: pip install 'cnnzoo[captcha]', "
+            "drawing them takes the captcha package, which is not installed: pip install 'cnnzoo[captcha]', "
             "or name a file that `cnnzoo captchas` has written with --data"
         ) from None
     if not hasattr(image, "secrets"):
-        raise DataError("captchas: this version of the captcha package cannot be given a seed; install 0.7 or newer")
+        raise DataError("this version of the captcha package cannot be given a seed; install 0.7 or newer")
     return image
 
 
@@ -186,6 +186,7 @@ class FreshCaptchas:
         return [(epoch - 1) * self.count + row for row in rows]
 
 
+@operation
 def captchas(
     folder: Path | str | None = None,
     *,
@@ -232,6 +233,7 @@ def captchas(
     return found | {"train": FreshCaptchas(train, found["train"])} if fresh else found
 
 
+@operation
 def write_captchas(
     path: Path | str,
     captcha: Captcha,
@@ -276,7 +278,7 @@ def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | 
     files = _files(Path(place), split)
     if not files or len(files) < (count or 1):
         raise DataError(
-            f"captchas: {place} holds {len(files)} images in {split}/, expected {count or 'some'}; "
+            f"{place} holds {len(files)} images in {split}/, expected {count or 'some'}; "
             "`cnnzoo captchas --out FILE` writes them, --set data.train=N takes fewer"
         )
     images, texts = [], []
@@ -284,13 +286,13 @@ def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | 
         text = name.rpartition(".")[0].rpartition("/")[2].rpartition("-")[2]
         if len(text) != captcha.length or not set(text) <= set(captcha.charset):
             raise DataError(
-                f"captchas: {name} is not called after its text; expected {captcha.length} characters of "
+                f"{name} is not called after its text; expected {captcha.length} characters of "
                 f"{captcha.charset!r}, such as 17-{(captcha.charset * captcha.length)[: captcha.length]}.png"
             )
         image = open_image(name, content()).convert("RGB")
         if image.size != (captcha.width, captcha.height):
             raise DataError(
-                f"captchas: {name} is {image.width}x{image.height} pixels; expected "
+                f"{name} is {image.width}x{image.height} pixels; expected "
                 f"{captcha.width}x{captcha.height} (--set data.width=..., data.height=...)"
             )
         images.append(pil_to_tensor(image))
@@ -305,7 +307,7 @@ def _files(place: Path, split: str) -> list[tuple[str, Callable[[], Any]]]:
     try:
         archive = zipfile.ZipFile(place)
     except zipfile.BadZipFile:
-        raise DataError(f"captchas: {place} is not an archive that `cnnzoo captchas` has written") from None
+        raise DataError(f"{place} is not an archive that `cnnzoo captchas` has written") from None
     names = sorted(name for name in archive.namelist() if name.startswith(f"{split}/") and not name.endswith("/"))
     return [(f"{place}/{name}", partial(archive.open, name)) for name in names]
 

@@ -32,7 +32,7 @@ def read_binary(place: Place, names: Sequence[str], label_bytes: int) -> tuple[T
         content = place.read(name)
         if not content or len(content) % length:
             raise DataError(
-                f"cifar: {place.shown(name)} holds {len(content):,} bytes, which is no multiple of {length:,}, the "
+                f"{place.shown(name)} holds {len(content):,} bytes, which is no multiple of {length:,}, the "
                 "length of a record; it is truncated or another file: download it again"
             )
         parts.append(torch.frombuffer(bytearray(content), dtype=torch.uint8).view(-1, length))
@@ -66,7 +66,7 @@ def unpickled(place: Place, name: str, md5: str) -> Any:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise DataError(
-            f"cifar: {place.shown(name)} has the MD5 sum {found}; the file that its authors published has {md5}: "
+            f"{place.shown(name)} has the MD5 sum {found}; the file that its authors published has {md5}: "
             "download it again, or use the binary version or image folders"
         )
     return pickle.loads(content, encoding="latin1")

@@ -12,7 +12,7 @@ from cnnzoo.data.idx import IDX_FILES, read_split
 from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.places import Folder, Place
 from cnnzoo.data.published import Form, Published
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, operation
 
 # Where the Debian package dataset-fashion-mnist puts its files, and where a download goes.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -22,6 +22,7 @@ TEST_LABELS = {"mnist": "27ae3e4e09519cfbb04c329615203637", "fashion_mnist": "15
 """MD5 sums of the decompressed label files of test sets whose files all have the same names."""
 
 
+@operation
 def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
     """Load Fashion-MNIST: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
 
@@ -38,6 +39,7 @@ def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -
     return _load("fashion_mnist", folder, download)
 
 
+@operation
 def mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
     """Load MNIST, the digits: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
 
@@ -46,6 +48,7 @@ def mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[s
     return _load("mnist", folder, download)
 
 
+@operation
 def cifar10(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
     """Load CIFAR-10: 50,000 images in `"train"` and 10,000 in `"test"`, (N, 3, 32, 32), ten classes.
 
@@ -63,6 +66,7 @@ def cifar10(folder: Path | str | None = None, *, download: bool = False) -> dict
     return _load("cifar10", folder, download)
 
 
+@operation
 def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageSet]:
     """Load CIFAR-100, with a hundred classes; arguments and errors are those of `cifar10`.
 
@@ -72,6 +76,7 @@ def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dic
     return _load("cifar100", folder, download)
 
 
+@operation
 def image_folder(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageFiles]:
     """Images in folders, one for each class, as ImageNet is unpacked: `train/<class>/*` and `val/<class>/*`.
 
@@ -84,7 +89,7 @@ def image_folder(folder: Path | str | None = None, *, download: bool = False) ->
     """
     if folder is None or download:
         raise DataError(
-            "image_folder: images of your own cannot be downloaded; name a folder with --data, which holds "
+            "images of your own cannot be downloaded; name a folder with --data, which holds "
             "train/<class>/<image> and val/<class>/<image>"
         )
     root = Path(folder)
@@ -94,7 +99,7 @@ def image_folder(folder: Path | str | None = None, *, download: bool = False) ->
     if train != test:
         only = sorted({*train} ^ {*test})[:5]
         raise DataError(
-            f"image_folder: {root}/train and {held_out} have different classes, such as {', '.join(only)}; each holds "
+            f"{root}/train and {held_out} have different classes, such as {', '.join(only)}; each holds "
             "a folder for every class"
         )
     return splits
@@ -191,6 +196,6 @@ def _listed(root: Path) -> ImageFiles:
     try:
         found = ImageFolder(str(root))
     except FileNotFoundError as error:
-        raise DataError(f"image_folder: {root} holds no <class>/<image>: {error}") from None
+        raise DataError(f"{root} holds no <class>/<image>: {error}") from None
     paths, labels = zip(*found.samples, strict=True)
     return ImageFiles(paths, labels, tuple(found.classes))

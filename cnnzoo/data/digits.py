@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, operation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +67,7 @@ class Part:
         )
 
 
+@operation
 def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     """Find the handwritten digits of an image, in reading order, each as MNIST has it.
 
@@ -99,7 +100,7 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     digits = _digits(mask) if contrast >= CONTRAST else []
     if not digits:
         raise DataError(
-            f"find_digits: nothing in {name} stands out from its ground; take an image of dark digits on light "
+            f"nothing in {name} stands out from its ground; take an image of dark digits on light "
             "paper, or of light ones on a dark ground, with nothing else in it"
         )
     fields = (_field(_cut(strength, mask, threshold, digit)) for digit in digits)

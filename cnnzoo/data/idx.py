@@ -29,13 +29,13 @@ def read_split(place: Path, split: str) -> tuple[Tensor, Tensor]:
         path = idx_file(place, split, part)
         if path is None:
             raise DataError(
-                f"idx: {place} lacks {IDX_FILES[split].format(part)}(.gz); a data set is used whole: add the file"
+                f"{place} lacks {IDX_FILES[split].format(part)}(.gz); a data set is used whole: add the file"
             )
         parts.append(read_idx(path))
     images, labels = parts
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
-            f"idx: {place} holds {split} images of shape {tuple(images.shape)} and labels of shape "
+            f"{place} holds {split} images of shape {tuple(images.shape)} and labels of shape "
             f"{tuple(labels.shape)}; expected (N, H, W) and (N,): the files do not belong together"
         )
     return images.unsqueeze(1), labels.long()
@@ -50,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"read_idx: {path} cannot be read: {error}; download it again") from None
+        raise DataError(f"{path} cannot be read: {error}; download it again") from None
 
 
 def read_idx(path: Path) -> Tensor:
@@ -62,15 +62,13 @@ def read_idx(path: Path) -> Tensor:
     content = read_bytes(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(
-            f"read_idx: {path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}; "
-            "download it again"
+            f"{path} is not an IDX file of bytes: it starts with {content[:4].hex() or 'nothing'}; download it again"
         )
     axes = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
     expected = 4 + 4 * axes + torch.Size(shape).numel()
     if len(content) != expected:
         raise DataError(
-            f"read_idx: {path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}: "
-            "download it again"
+            f"{path} holds {len(content)} bytes; its header {tuple(shape)} promises {expected}: download it again"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * axes).view(shape)

@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cnnzoo.errors import DataError, unknown
+from cnnzoo.errors import DataError, operation, unknown
 from cnnzoo.support.files import read_table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Sample:
     label: str
 
 
+@operation
 def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
     """An image as PIL reads it; `content` is that of a file in an archive.
 
@@ -38,11 +39,11 @@ def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
             image = Image.open(file)
             image.load()
     except FileNotFoundError:
-        raise DataError(f"open_image: there is no file {path}") from None
+        raise DataError(f"there is no file {path}") from None
     except UnidentifiedImageError:
-        raise DataError(f"open_image: {path} is not an image that PIL knows") from None
+        raise DataError(f"{path} is not an image that PIL knows") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"open_image: {path} cannot be read: {error}") from None
+        raise DataError(f"{path} cannot be read: {error}") from None
     return image
 
 
@@ -61,7 +62,7 @@ def class_names(data: str) -> tuple[str, ...]:
         return ()
     known = read_table("data/classes.toml")
     if data not in known:
-        raise unknown("class_names", "list of classes", data, known)
+        raise unknown("", "list of classes", data, known)
     names = known[data]
     if isinstance(names, list):
         return tuple(names)
@@ -70,6 +71,7 @@ def class_names(data: str) -> tuple[str, ...]:
     return tuple(get_weight(names["torchvision"]).meta["categories"])
 
 
+@operation
 def samples(data: str = "mnist") -> list[Sample]:
     """Ten images that come with cnnzoo, 28x28 and grey: the first test image of each class.
 
@@ -84,7 +86,7 @@ def samples(data: str = "mnist") -> list[Sample]:
         '7'
     """
     if data not in SAMPLES:
-        raise unknown("samples", "data set", data, SAMPLES)
+        raise unknown("", "data set", data, SAMPLES)
     names = class_names(data)
     with as_file(files("cnnzoo").joinpath(f"data/samples/{data}")) as folder:
         paths = sorted(folder.glob("*.png"))

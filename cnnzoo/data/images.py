@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, operation
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class ImageFiles:
         return replace(self, paths=tuple(paths), labels=tuple(labels))
 
 
+@operation
 def hold_out(
     images: ImageSet | ImageFiles, count: int, seed: int
 ) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles]:
@@ -70,7 +71,7 @@ def hold_out(
     """
     if not 0 < count < len(images):
         raise DataError(
-            f"hold_out: got {count:,} images to hold out of a training set of {len(images):,}; at least one is held "
+            f"got {count:,} images to hold out of a training set of {len(images):,}; at least one is held "
             "out and at least one is left to train on (validation=)"
         )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))

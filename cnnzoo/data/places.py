@@ -43,7 +43,7 @@ class Folder:
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
-            raise DataError(f"data: {self.shown(name)} cannot be read: {error}") from None
+            raise DataError(f"{self.shown(name)} cannot be read: {error}") from None
 
     def shown(self, name: str) -> str:
         return str(self.path / name)
@@ -64,7 +64,7 @@ class Archive:
                 return {Path(member.name).name: file.read() for member, file in members if file is not None}
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise DataError(
-                f"data: {self.path} cannot be read: {error}; it is truncated or no .tar.gz archive: download it again"
+                f"{self.path} cannot be read: {error}; it is truncated or no .tar.gz archive: download it again"
             ) from None
 
     def __contains__(self, name: str) -> bool:
@@ -80,4 +80,4 @@ class Archive:
 
 
 def _missing(place: Folder | Archive, name: str) -> DataError:
-    return DataError(f"data: {place.path} lacks {name}; a data set is used whole: add the file")
+    return DataError(f"{place.path} lacks {name}; a data set is used whole: add the file")

@@ -27,7 +27,6 @@ class Reference:
     """A network's own scores on some images, with which those of what is made from it are compared.
 
     Args:
-        operation: whose errors these are.
         model: the network; it is evaluated, and left in the mode it was in.
         images: (N, C, H, W), on its device and in its dtype.
 
@@ -35,13 +34,13 @@ class Reference:
         DeployError: the scores are not finite.
     """
 
-    def __init__(self, operation: str, model: nn.Module, images: Tensor) -> None:
-        self.operation, self.model, self.images = operation, model, images
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self.model, self.images = model, images
         with torch.inference_mode(), evaluating(model):
             self.scores: Tensor = model(images)
         if not self.scores.isfinite().all():
             raise DeployError(
-                f"{operation}: the scores of this {type(model).__name__} on random images are not finite, and nothing "
+                f"the scores of this {type(model).__name__} on random images are not finite, and nothing "
                 "can be compared with them; load its weights or train it first"
             )
 
@@ -57,7 +56,7 @@ class Reference:
             tolerance = max(tolerance, ROUNDINGS * self.rounding)
         if not apart <= tolerance:
             raise DeployError(
-                f"{self.operation}: the scores differ from the original's by {apart:.2g} of the largest, and at most "
+                f"the scores differ from the original's by {apart:.2g} of the largest, and at most "
                 f"{tolerance:.2g} is rounding; nothing is returned, as it would be another network"
             )
         return apart
@@ -70,14 +69,13 @@ class Reference:
             return deviation(double(self.images.double()), self.scores)
 
 
-def random_images(operation: str, model: nn.Module, input_shape: Sequence[int] | None, batch_size: int = 2) -> Tensor:
+def random_images(model: nn.Module, input_shape: Sequence[int] | None, batch_size: int = 2) -> Tensor:
     """Normally distributed images (batch_size, C, H, W), always the same, on the model's device and in its dtype."""
-    shape = nominal_shape(model, input_shape, operation)
+    shape = nominal_shape(model, input_shape)
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     if like.is_meta:
         raise OptionError(
-            f"{operation}: this {type(model).__name__} is on the meta device, where it has no weights; load or create "
-            "it on another"
+            f"this {type(model).__name__} is on the meta device, where it has no weights; load or create it on another"
         )
     return torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(like)
 

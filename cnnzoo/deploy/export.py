@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.deploy.fold import folded
 from cnnzoo.deploy.quantize import quantized
-from cnnzoo.errors import DeployError
+from cnnzoo.errors import DeployError, operation
 from cnnzoo.support.files import replacing
 from cnnzoo.support.text import first_line
 
@@ -20,6 +20,7 @@ WRITING = ("onnx", "onnxscript")
 """The packages that torch writes ONNX with."""
 
 
+@operation
 def export_onnx(
     model: nn.Module,
     path: Path | str,
@@ -42,17 +43,17 @@ def export_onnx(
     Raises:
         DeployError: a package is missing, the network cannot be exported, or the file computes something else.
     """
-    require("export_onnx", *WRITING, *(["onnxruntime"] if calibration is not None else []))
+    require(*WRITING, *(["onnxruntime"] if calibration is not None else []))
     path = Path(path)
     if not path.parent.is_dir():
-        raise DeployError(f"export_onnx: there is no folder {path.parent} to write {path.name} into; make it first")
-    images = random_images("export_onnx", model, input_shape)
+        raise DeployError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+    images = random_images(model, input_shape)
     content = onnx_bytes(folded(model), images)
     dtype = None
     if calibration is not None:
         content, images, dtype = quantized(content, calibration), calibration[:32], torch.int8
     if not missing("onnxruntime"):
-        Reference("export_onnx", model, images).compare(onnx_runner(content)(images), dtype)
+        Reference(model, images).compare(onnx_runner(content)(images), dtype)
     with replacing(path) as aside:
         aside.write_bytes(content)
 
@@ -75,7 +76,7 @@ def onnx_bytes(model: nn.Module, images: Tensor) -> bytes:
     except torch.onnx.OnnxExporterError as error:
         why = first_line(error.__cause__ or error)
         raise DeployError(
-            f"export_onnx: torch cannot export this {type(model).__name__}: {why}; torch.export.export says more, and "
+            f"torch cannot export this {type(model).__name__}: {why}; torch.export.export says more, and "
             "has to succeed first"
         ) from error
     assert program is not None
@@ -105,7 +106,7 @@ def missing(*packages: str) -> list[str]:
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
-def require(operation: str, *packages: str) -> None:
+def require(*packages: str) -> None:
     """Raise a `DeployError` unless the packages are installed."""
     if absent := missing(*packages):
-        raise DeployError(f"{operation}: needs {' and '.join(absent)}; pip install 'cnnzoo[onnx]'")
+        raise DeployError(f"needs {' and '.join(absent)}; pip install 'cnnzoo[onnx]'")

@@ -8,18 +8,18 @@ from typing import TypeVar
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from cnnzoo.deploy.checking import Reference, random_images
-from cnnzoo.errors import DeployError
+from cnnzoo.errors import DeployError, operation
 from cnnzoo.shapes.trace import is_leaf
+from cnnzoo.support.torch_private import BATCH_NORM, CONVOLUTION, TRANSPOSED_CONVOLUTION
 from cnnzoo.support.tracing import Tracer
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@operation
 def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Model:
     """A copy for inference in which every normalisation behind a convolution or linear layer is folded into it.
 
@@ -36,7 +36,7 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
     """
-    reference = Reference("fold_batchnorm", model, random_images("fold_batchnorm", model, input_shape))
+    reference = Reference(model, random_images(model, input_shape))
     made = folded(model)
     with torch.inference_mode():
         reference.compare(made(reference.images))
@@ -49,12 +49,12 @@ def folded(model: Model) -> Model:
     modules = dict(model.named_modules())
     for before, norm in _pairs(model):
         layer, bn = modules[before], modules[norm]
-        assert isinstance(bn, _BatchNorm)
+        assert isinstance(bn, BATCH_NORM)
         if isinstance(layer, nn.Linear):
             fused = fuse_linear_bn_eval(layer, bn)
         else:
-            assert isinstance(layer, _ConvNd)
-            fused = fuse_conv_bn_eval(layer, bn, transpose=isinstance(layer, _ConvTransposeNd))
+            assert isinstance(layer, CONVOLUTION)
+            fused = fuse_conv_bn_eval(layer, bn, transpose=isinstance(layer, TRANSPOSED_CONVOLUTION))
         model.set_submodule(before, fused)
         model.set_submodule(norm, _remainder(bn))
     return model
@@ -67,14 +67,14 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     calls = Counter(modules[str(node.target)] for node in graph.nodes if node.op == "call_module")
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[str(node.target)], _BatchNorm):
+        if node.op != "call_module" or not isinstance(modules[str(node.target)], BATCH_NORM):
             continue
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         layer, norm = modules[str(before.target)], modules[str(node.target)]
-        foldable = isinstance(layer, _ConvNd | nn.Linear) and norm.running_mean is not None
-        foldable &= not (isinstance(layer, _ConvTransposeNd) and layer.groups > 1)  # torch folds these wrongly
+        foldable = isinstance(layer, CONVOLUTION | nn.Linear) and norm.running_mean is not None
+        foldable &= not (isinstance(layer, TRANSPOSED_CONVOLUTION) and layer.groups > 1)  # torch folds these wrongly
         if foldable and calls[layer] == calls[norm] == 1:
             pairs.append((str(before.target), str(node.target)))
     return pairs
@@ -84,7 +84,7 @@ class _Tracer(Tracer):
     """Follows a network's `forward` down to its leaves; what a leaf does inside is its own matter."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_leaf(m) or isinstance(m, _BatchNorm)  # timm's normalisation holds an activation
+        return is_leaf(m) or isinstance(m, BATCH_NORM)  # timm's normalisation holds an activation
 
     def trace(self, root, concrete_args=None) -> fx.Graph:
         try:
@@ -92,7 +92,7 @@ class _Tracer(Tracer):
         except (TraceError, TypeError) as error:
             name = type(root).__name__
             raise DeployError(
-                f"fold_batchnorm: cannot follow the forward of {name}: {error}; fold the parts of it that have no "
+                f"cannot follow the forward of {name}: {error}; fold the parts of it that have no "
                 "such branches, or take a network without"
             ) from None
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.deploy.checking import Reference, random_images
+from cnnzoo.errors import operation
 from cnnzoo.nn.inception import Branches, ConvUnit
 
 
@@ -32,6 +33,7 @@ class MergedBranches(nn.Module):
         return torch.cat([rest(opened.get(name, x)) for name, rest in self.rests.items()], 1)
 
 
+@operation
 def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -> nn.Module:
     """A copy for inference in which parallel 1x1 convolutions at the head of a block are one, split behind it.
 
@@ -45,7 +47,7 @@ def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -
     Raises:
         DeployError: the merged network computes something else.
     """
-    reference = Reference("merge_branches", model, random_images("merge_branches", model, input_shape))
+    reference = Reference(model, random_images(model, input_shape))
     made = merged(model)
     with torch.inference_mode():
         reference.compare(made(reference.images))

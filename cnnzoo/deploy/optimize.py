@@ -12,7 +12,7 @@ from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.deploy.fold import folded
 from cnnzoo.deploy.merge import MergedBranches, merged
 from cnnzoo.deploy.timing import Candidate, Contest, OptimizationReport
-from cnnzoo.errors import DeployError, OptionError, ShapeError, unknown
+from cnnzoo.errors import DeployError, OptionError, ShapeError, operation, unknown
 
 BackendName = Literal["auto", "eager", "cudagraphs", "onnxruntime", "openvino", "inductor"]
 
@@ -70,6 +70,7 @@ class Optimized(nn.Module):
         )
 
 
+@operation
 def optimize(
     model: nn.Module,
     input_shape: Sequence[int] | None = None,
@@ -104,18 +105,18 @@ def optimize(
         OptionError: an option that does not exist, or does not go with another.
     """
     if backend != "auto" and backend not in BACKENDS:
-        raise unknown("optimize", "backend", str(backend), ["auto", *BACKENDS])
+        raise unknown("", "backend", str(backend), ["auto", *BACKENDS])
     if batch_size < 1:
-        raise OptionError(f"optimize: got batch_size={batch_size}; it is 1 or more")
+        raise OptionError(f"got batch_size={batch_size}; it is 1 or more")
     if (dtype == torch.int8) != (calibration is not None):
         raise OptionError(
-            f"optimize: got dtype={dtype} {'without' if calibration is None else 'and'} calibration images; "
+            f"got dtype={dtype} {'without' if calibration is None else 'and'} calibration images; "
             "dtype=torch.int8 and calibration=images go together"
         )
-    images = random_images("optimize", model, input_shape, batch_size)
+    images = random_images(model, input_shape, batch_size)
     dtype = dtype or images.dtype
     compared = images if calibration is None else calibration[:32].to(images)
-    contest = Contest(Reference("optimize", model, compared), images, dtype, progress=progress)
+    contest = Contest(Reference(model, compared), images, dtype, progress=progress)
     for candidate in _candidates(folded(model), images, dtype, calibration):
         tried = candidate.backend
         if backend == tried.name or (backend == "auto" and images.device.type in tried.devices):

@@ -168,7 +168,7 @@ class Contest:
         network = type(self.reference.model).__name__
         if self.best is None or self.chosen is None:
             why = "; ".join(f"{one.backend}: {one.note}" for one in self.trials)
-            raise DeployError(f"optimize: no backend can run this {network}: {why}")
+            raise DeployError(f"no backend can run this {network}: {why}")
         where = f"{len(self.images)} x {'x'.join(map(str, self.images.shape[1:]))}, {self.images.device.type}"
         title = f"{network}, {where}, {str(self.dtype).removeprefix('torch.')}"
         return self.best, OptimizationReport(title, len(self.images), tuple(self.trials), self.chosen)

@@ -12,7 +12,7 @@ from cnnzoo.drawing.graph import graph, sized
 from cnnzoo.drawing.parts import Card, Closed, Frame, Group, assembled, grouped
 from cnnzoo.drawing.svg import THEMES, element, number, rules, safe, text, text_width
 from cnnzoo.drawing.volumes import volumes
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.registry import Config, resolve
 from cnnzoo.shapes.trace import Inputs, Spec, unwrapped
 from cnnzoo.support.files import write_figure
@@ -53,6 +53,7 @@ class Drawing:
 
     __repr__ = __str__
 
+    @operation
     def save(self, path: str | Path) -> Path:
         """Write the drawing to a file; an existing file is replaced only when all of it is written.
 
@@ -78,7 +79,7 @@ class Drawing:
             import cairosvg
         except (ImportError, OSError):  # OSError: the package is there, and cairo itself is not
             raise OptionError(
-                f"save: {form} needs cairosvg, which is not installed or finds no cairo: "
+                f"{form} needs cairosvg, which is not installed or finds no cairo: "
                 'pip install "cnnzoo[draw]", or save as .svg'
             ) from None
         convert = cairosvg.svg2png if form == ".png" else cairosvg.svg2pdf
@@ -87,6 +88,7 @@ class Drawing:
         return content
 
 
+@operation
 def draw(
     model: nn.Module | str,
     *,
@@ -123,16 +125,16 @@ def draw(
         'resnet50'
     """
     if style not in STYLES:
-        raise OptionError(f"draw: got style={style!r}; it is one of {', '.join(map(repr, STYLES))}")
+        raise OptionError(f"got style={style!r}; it is one of {', '.join(map(repr, STYLES))}")
     if theme not in THEMES:
-        raise OptionError(f"draw: got theme={theme!r}; it is one of {', '.join(map(repr, THEMES))}")
+        raise OptionError(f"got theme={theme!r}; it is one of {', '.join(map(repr, THEMES))}")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
-        raise OptionError(f"draw: got depth={depth!r}; it is 0 (the network as one node) or more")
-    model = unwrapped(resolve(model, options, "draw"), "draw")
+        raise OptionError(f"got depth={depth!r}; it is 0 (the network as one node) or more")
+    model = unwrapped(resolve(model, options))
     shape = max(Inputs.of(model, "draw", input_shape).shapes, key=len)
     layers = follow(model, input_shape)
     if not layers:
-        raise OptionError(f"draw: {type(model).__name__} hands its input on unchanged; there is nothing to draw")
+        raise OptionError(f"{type(model).__name__} hands its input on unchanged; there is nothing to draw")
     title = _title(model)
     if style == "volumes":
         frame = assembled(layers, title, _opened_to(depth) if depth is not None else _sensible(layers), volumes=True)

@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnzoo.shapes.probe import ShapeProbe, Trace, probes
 from cnnzoo.shapes.trace import trace
+from cnnzoo.support.torch_private import children_of, parameters_of
 
 Shape = tuple[int, ...]
 
@@ -77,14 +78,14 @@ class Flow(Trace):
         """The layer that an operation belongs to: the innermost module, or the operation itself in a container."""
         parents = tuple(self._call(entry) for entry in self.stack)
         entry = self.stack[-1] if self.stack else None
-        if entry is not None and not entry[0]._modules:
+        if entry is not None and not children_of(entry[0]):
             module, parents = entry[0], parents[:-1]
             layer = self._leaves.get(id(entry), (None, None))[1]
         else:
             module, layer = None, None
         if layer is None:
             name = "" if module is None else self.names.get(module, "")
-            params = self._parameters(entry[0]) if entry else 0
+            params = self._counted_once(entry[0]) if entry else 0
             layer = Layer(module, name, params, parents, [], [], tuple(inputs[0].shape[1:]), shape)
             self.layers.append(layer)
             if module is not None:
@@ -96,11 +97,11 @@ class Flow(Trace):
                 layer.inputs.append(source)
         return layer
 
-    def _parameters(self, module: nn.Module) -> int:
+    def _counted_once(self, module: nn.Module) -> int:
         if module in self._counted:
             return 0
         self._counted.add(module)
-        return sum(parameter.numel() for parameter in module._parameters.values() if parameter is not None)
+        return sum(parameter.numel() for parameter in parameters_of(module))
 
     def _call(self, entry: list[Any]) -> Call:
         if id(entry) not in self._calls:

@@ -150,7 +150,7 @@ THEMES = ("auto", "light", "dark")
 def rules(theme: str) -> str:
     """The style sheet; `"auto"` follows what the reader's system prefers."""
     if theme not in THEMES:
-        raise OptionError(f"draw: got theme={theme!r}; it is one of {', '.join(map(repr, THEMES))}")
+        raise OptionError(f"got theme={theme!r}; it is one of {', '.join(map(repr, THEMES))}")
     scope = f".cnnzoo-{theme}"
     fixed = {
         "": f"font-family:{FONT}",

@@ -7,6 +7,7 @@ from torch import nn
 from cnnzoo.drawing.flow import Layer
 from cnnzoo.drawing.parts import Card, detail
 from cnnzoo.nn import Branches
+from cnnzoo.support.torch_private import children_of
 
 SHORT = {
     "BatchNorm1d": "BN",
@@ -85,7 +86,7 @@ def _block(card: Card) -> str:
     one = children[0] if alike else block
     count *= card.count
     if isinstance(one, Branches):
-        branches = f"{len(one._modules)} branches"
+        branches = f"{len(children_of(one))} branches"
         return branches if count == 1 else f"{count} blocks of {branches}"
     noun = spelled(kind.__name__)
     return counted(count, noun) if alike or count > 1 else noun

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.extraction.recording import Recording, record
 from cnnzoo.shapes.trace import check, trace
+from cnnzoo.support.torch_private import children_of, share_tensors, tensors_of
 
 Code = tuple[str, dict[str, Any]]
 """The source of a function, and the names in it that are not torch's."""
@@ -80,6 +81,7 @@ class Features(_Part):
         return torch.cat([out.mean((2, 3)) if out.ndim == 4 else out.flatten(1) for out in outputs], 1)
 
 
+@operation
 def extract(model: nn.Module, *layers: str) -> Extractor:
     """The part of a network that computes the outputs of some layers, and nothing behind the last of them.
 
@@ -99,6 +101,7 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
     return Extractor(model, record(model, layers, "extract"))
 
 
+@operation
 def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None = None) -> Features:
     """The part of a network that turns images into features: images (N, C, H, W) to one tensor (N, num_features).
 
@@ -117,9 +120,7 @@ def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None =
     """
     shape = input_shape or getattr(model, "input_shape", None)
     if shape is None:
-        raise OptionError(
-            f"features: {type(model).__name__} does not say what images it is made for; pass input_shape=(C, H, W)"
-        )
+        raise OptionError(f"{type(model).__name__} does not say what images it is made for; pass input_shape=(C, H, W)")
     if layers:
         return Features(model, record(model, layers, "features"), shape)
     layer, at_input = _classifier(model, shape)
@@ -133,14 +134,14 @@ def _classifier(model: nn.Module, shape: Sequence[int]) -> tuple[str, bool]:
         return (model.head[0] if model.head else last, True) if model.num_classes else (last, False)
     linear = trace(model, shape, "features", only=lambda layer: isinstance(layer, nn.Linear))
     if not linear:
-        raise OptionError(f"features: {type(model).__name__} has no linear layer that classifies; name the layers")
+        raise OptionError(f"{type(model).__name__} has no linear layer that classifies; name the layers")
     return linear[-1].name, True
 
 
 def _share(part: nn.Module, model: nn.Module, recording: Recording, path: str = "") -> None:
     """Give `part` what the graphs use of the network, or of the module at `path` in it, under the same names."""
     inside = [name.removeprefix(path) for name in recording.used if name.startswith(path)]
-    for name, child in model._modules.items():  # `named_children` gives a layer with two names once
+    for name, child in children_of(model).items():  # `named_children` gives a layer with two names once
         place = f"{path}{name}"
         if child is None or not any(use == name or use.startswith(f"{name}.") for use in inside):
             continue
@@ -150,10 +151,8 @@ def _share(part: nn.Module, model: nn.Module, recording: Recording, path: str = 
             _share(box, child, recording, f"{place}.")
             child = box
         part.add_module(name, recording.out_of_place.get(place, child))
-    if any(use in model._parameters or use in model._buffers for use in inside):
-        # The dicts, not only what is in them: `to()` puts new buffers there.
-        part._parameters, part._buffers = model._parameters, model._buffers
-        part._non_persistent_buffers_set = model._non_persistent_buffers_set
+    if any(use == own for use in inside for _, own, _ in tensors_of(model)):
+        share_tensors(part, model)  # not only the tensors of now: `to()` puts new buffers in their place
 
 
 def _code(graph: fx.Graph) -> Code:

@@ -8,13 +8,13 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import torch
 from torch import fx, nn
 
+from cnnzoo.support.torch_private import DROPOUT, schemas_of
 from cnnzoo.support.tracing import Tracer
 
 # Of torch's layers, those that may give their input back, or a view of it.
-PASSING = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+PASSING = (nn.Identity, nn.Flatten, nn.Unflatten, DROPOUT)
 # Operations that may do so, though their schemas do not tell: dropout in evaluation mode, and a cast to the same type.
 UNTOLD = ("dropout", "type_as")
 
@@ -179,8 +179,5 @@ def _in_place(node: fx.Node) -> bool:
 @functools.cache
 def _makes_new(name: str) -> bool:
     """Whether torch has an operation of that name, and all forms of it return memory of their own."""
-    forms = getattr(torch.ops.aten, name, None) if name.isidentifier() else None
-    if not isinstance(forms, torch._ops.OpOverloadPacket) or any(untold in name for untold in UNTOLD):
-        return False
-    schemas = [getattr(forms, form)._schema for form in forms.overloads() if "out" not in form]
-    return all(result.alias_info is None for schema in schemas for result in schema.returns)
+    schemas = [] if any(untold in name for untold in UNTOLD) else schemas_of(name)
+    return bool(schemas) and all(result.alias_info is None for schema in schemas for result in schema.returns)

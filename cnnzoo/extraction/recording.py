@@ -18,9 +18,10 @@ from torch import Tensor, fx, nn
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError, unknown
 from cnnzoo.extraction.memory import FaithfulTracer, Memory, effects_in, is_torch_layer
+from cnnzoo.support.torch_private import DROPOUT, children_of, twin_of
 
 # A copy of one of these would have a mode of its own, which `train()` and `eval()` of the network do not reach.
-RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+RANDOM = (DROPOUT, nn.RReLU)
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def record(model: nn.Module, layers: Sequence[str], operation: str, *, at_input:
         runs = [_loop(model)]
     else:
         followed = _around(model, candidates)
-        runs = [_traced(model, candidates, followed, training, operation) for training in (True, False)]
-    names = _that_run(model, asked, runs, operation)
+        runs = [_traced(model, candidates, followed, training) for training in (True, False)]
+    names = _that_run(model, asked, runs)
     out_of_place: dict[str, nn.Module] = {}
     for run in runs:
         out_of_place |= run.finish(model, names, at_input)
@@ -70,16 +71,16 @@ def _matches(model: nn.Module, layers: Sequence[str], operation: str) -> dict[st
     """The layers that each name or pattern may mean."""
     known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if not layers:
-        raise OptionError(f"{operation}: no layer is named; `list(dict(model.named_modules()))` shows their names")
+        raise OptionError("no layer is named; `list(dict(model.named_modules()))` shows their names")
     found = {}
     for layer in layers:
         if not isinstance(layer, str):
-            raise OptionError(f'{operation}: got {layer!r}; layers are strings: {operation}(model, "conv1", "conv2")')
+            raise OptionError(f'got {layer!r}; layers are strings: {operation}(model, "conv1", "conv2")')
         pattern = any(sign in layer for sign in "*?[")
         found[layer] = [name for name in known if (_fits(name, layer) if pattern else name == layer)]
         if not found[layer]:
             remedy = "A pattern matches level by level, from dot to dot." if pattern else ""
-            raise unknown(operation, "pattern" if pattern else "layer", layer, known, remedy)
+            raise unknown("", "pattern" if pattern else "layer", layer, known, remedy)
     return found
 
 
@@ -88,7 +89,7 @@ def _fits(name: str, pattern: str) -> bool:
     return len(levels) == len(patterns) and all(map(fnmatchcase, levels, patterns))
 
 
-def _that_run(model: nn.Module, asked: dict[str, list[str]], runs: Sequence["_Run"], operation: str) -> list[str]:
+def _that_run(model: nn.Module, asked: dict[str, list[str]], runs: Sequence["_Run"]) -> list[str]:
     """The layers that are meant, in the order asked for, those of a pattern in the order in which they run."""
     names: list[str] = []
     for layer, matches in asked.items():
@@ -96,7 +97,7 @@ def _that_run(model: nn.Module, asked: dict[str, list[str]], runs: Sequence["_Ru
         if not running:
             mode = " in both modes" if any(name in run.marks for run in runs for name in matches) else ""
             raise OptionError(
-                f"{operation}: the forward of {type(model).__name__} does not call {layer!r}{mode}, so there is no "
+                f"the forward of {type(model).__name__} does not call {layer!r}{mode}, so there is no "
                 "output; name a layer that it calls"
             )
         names += running
@@ -158,7 +159,7 @@ def _loop(chain: CNN) -> _Run:
     return _Run(graph, marks)
 
 
-def _traced(model: nn.Module, names: Sequence[str], followed: set[str], training: bool, operation: str) -> _Run:
+def _traced(model: nn.Module, names: Sequence[str], followed: set[str], training: bool) -> _Run:
     """The run of any network in one mode, found by tracing."""
     first = _first_names(model)
     root, inner = _twins(model, {model.get_submodule(name) for name in followed}, training)
@@ -170,7 +171,7 @@ def _traced(model: nn.Module, names: Sequence[str], followed: set[str], training
         place, kind = next(reversed(recorder.module_stack.values()), ("", type(model)))
         where = f"{place} ({kind.__name__})" if place else kind.__name__
         raise OptionError(
-            f"{operation}: cannot trace the forward of {where} to the layers in it: "
+            f"cannot trace the forward of {where} to the layers in it: "
             f"{str(error).partition(chr(10))[0] or type(error).__name__}. Name layers outside of it, or take the "
             "outputs of those inside with `register_forward_hook`"
         ) from error
@@ -178,7 +179,7 @@ def _traced(model: nn.Module, names: Sequence[str], followed: set[str], training
     needed = [one for one in graph.nodes if one.op == "placeholder" and not one.args and one.target[0] != "*"]
     if len(needed) != 1:
         raise OptionError(
-            f"{operation}: the forward of {type(model).__name__} takes {len(needed)} inputs; only networks whose one "
+            f"the forward of {type(model).__name__} takes {len(needed)} inputs; only networks whose one "
             "input is the images can be followed"
         )
     found = {name: recorder.marks[first[name]] for name in names if first[name] in recorder.marks}
@@ -206,9 +207,9 @@ def _twins(model: nn.Module, followed: set[nn.Module], training: bool) -> tuple[
         if module not in followed:
             return module
         if module not in twins:
-            other = twins[module] = copy.copy(module)
-            children = {name: child and twin(child) for name, child in module._modules.items()}
-            vars(other).update(_modules=children, training=training)
+            children: dict[str, nn.Module | None] = {}
+            twins[module] = twin_of(module, children, training=training)
+            children.update({name: child and twin(child) for name, child in children_of(module).items()})
         return twins[module]
 
     return twin(model), set(twins.values())

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, nn
 
-from cnnzoo.errors import unknown
+from cnnzoo.errors import operation, unknown
 from cnnzoo.initialization.fans import fans, is_stand_in, is_weighted
 from cnnzoo.initialization.outline import Randomly
 from cnnzoo.initialization.schemes import (
@@ -63,6 +63,7 @@ class InitializationWarning(UserWarning):
     """Parameters that nothing says how to initialise."""
 
 
+@operation
 @torch.no_grad()
 def initialize(
     model: nn.Module, scheme: str | Scheme | None = None, *, generator: Generator | None = None
@@ -113,7 +114,7 @@ def find_scheme(scheme: Any) -> Scheme:
     if not isinstance(scheme, str):
         return scheme
     if scheme not in SCHEMES:
-        raise unknown("initialize", "scheme", scheme, SCHEMES)
+        raise unknown("", "scheme", scheme, SCHEMES)
     return SCHEMES[scheme]
 
 

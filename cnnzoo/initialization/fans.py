@@ -61,7 +61,7 @@ def unit_fan_in(layer: nn.Module) -> Fan:
     per_unit = fan_in.flatten(1)[:, 0] if fan_in.ndim else fan_in
     if fan_in.numel() != per_unit.numel() or (per_unit.ndim and per_unit.numel() not in (1, bias.numel())):
         raise OptionError(
-            f"initialize: the fans() of {type(layer).__name__} differ within a unit, {tuple(fan_in.shape)} for a bias "
+            f"the fans() of {type(layer).__name__} differ within a unit, {tuple(fan_in.shape)} for a bias "
             f"of {tuple(bias.shape)}; give it unit_fan_in(), the fan-in of each unit, as well"
         )
     return per_unit

@@ -13,7 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+
+from cnnzoo.support.torch_private import tree_map_only
 
 Function = Callable[..., Any]
 Write = tuple[Function, Tensor, tuple[Any, ...], dict[str, Any]]

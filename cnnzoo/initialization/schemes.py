@@ -126,7 +126,7 @@ def he2015(
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (2015), section 2.2.
     """
     if mode not in ("fan_in", "fan_out"):
-        raise OptionError(f"he2015: got mode={mode!r}; it is 'fan_in' or 'fan_out'")
+        raise OptionError(f"got mode={mode!r}; it is 'fan_in' or 'fan_out'")
     with Draws(generator) as draws:
         for layer in layers:
             _scaled(layer, 2 / fans(layer)[mode == "fan_out"], distribution, draws)
@@ -194,7 +194,7 @@ def _scaled(layer: nn.Module, variance: Fan, distribution: str, draws: Draws) ->
     elif distribution == "normal":
         draws.normal(weight_of(layer), variance**0.5)
     else:
-        raise OptionError(f"initialize: got distribution={distribution!r}; it is 'uniform' or 'normal'")
+        raise OptionError(f"got distribution={distribution!r}; it is 'uniform' or 'normal'")
     _constant(bias_of(layer), 0.0)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.interpretation.running import (
     Target,
     at,
@@ -23,6 +23,7 @@ from cnnzoo.interpretation.running import (
 from cnnzoo.shapes.trace import LayerShape, trace
 
 
+@operation
 def grad_cam(model: nn.Module, images: Tensor, target: Target = None, *, layer: str | None = None) -> Tensor:
     """Where a layer finds evidence for a class: its maps, weighted by the mean gradient of the class's score.
 
@@ -54,6 +55,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: Target = None, *, layer: 
     return (weights * maps).sum(1).relu()
 
 
+@operation
 def class_activation_map(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
     """How much each place of the last maps adds to the score of a class, exactly.
 
@@ -80,10 +82,10 @@ def class_activation_map(model: nn.Module, images: Tensor, target: Target = None
         >>> cnnzoo.interpretation.class_activation_map(model, torch.rand(1, 3, 32, 32)).shape
         torch.Size([1, 8, 8])
     """
-    check_images(model, images, "class_activation_map")
+    check_images(model, images)
     calls = trace(model, tuple(images.shape[1:]), "class_activation_map")
     wrong = OptionError(
-        f"class_activation_map: {type(model).__name__} does not end in global average pooling and one linear layer; "
+        f"{type(model).__name__} does not end in global average pooling and one linear layer; "
         "grad_cam works on any network"
     )
     modules = dict(model.named_modules())
@@ -96,8 +98,8 @@ def class_activation_map(model: nn.Module, images: Tensor, target: Target = None
     pooled: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, args: pooled.append(args[0]))
     try:
-        with evaluated(model), torch.no_grad(), watched(model, spatial[-1], "class_activation_map") as seen:
-            scores = scores_of(model, images, "class_activation_map")
+        with evaluated(model), torch.no_grad(), watched(model, spatial[-1]) as seen:
+            scores = scores_of(model, images)
     finally:
         handle.remove()
     maps = seen[-1]
@@ -109,10 +111,11 @@ def class_activation_map(model: nn.Module, images: Tensor, target: Target = None
             raise wrong
         if scores.shape[1] != head.out_features or not torch.equal(head(pooled[-1]), scores):
             raise wrong
-        chosen = at(scores, target, "class_activation_map")
+        chosen = at(scores, target)
         return torch.einsum("nk,nkhw->nhw", head.weight[chosen], maps)
 
 
+@operation
 def saliency(model: nn.Module, images: Tensor, target: Target = None, *, guided: bool = False) -> Tensor:
     """How the score of a class changes with each pixel: its gradient.
 
@@ -140,17 +143,16 @@ def saliency(model: nn.Module, images: Tensor, target: Target = None, *, guided:
         torch.Size([1, 3, 64, 64])
     """
     with torch.enable_grad(), evaluated(model):
-        given = differentiable(model, images, "saliency")
+        given = differentiable(model, images)
         with _Guided() if guided else _nothing() as mode:
-            scores = scores_of(model, given.clone(), "saliency")
+            scores = scores_of(model, given.clone())
         if mode is not None and not mode.found:
-            raise OptionError(
-                f"saliency: guided=True needs ReLUs, and {type(model).__name__} has none; leave guided out"
-            )
-        chosen = at(scores, target, "saliency")
+            raise OptionError(f"guided=True needs ReLUs, and {type(model).__name__} has none; leave guided out")
+        chosen = at(scores, target)
         return torch.autograd.grad(picked(scores, chosen).sum(), given)[0]
 
 
+@operation
 @torch.no_grad()
 def occlusion(
     model: nn.Module,
@@ -188,15 +190,15 @@ def occlusion(
         >>> cnnzoo.interpretation.occlusion(model, torch.rand(1, 1, 28, 28), window=7).shape
         torch.Size([1, 28, 28])
     """
-    check_images(model, images, "occlusion")
+    check_images(model, images)
     size = (images.shape[2], images.shape[3])
     high, wide = _pair(window, (max(1, size[0] // 8), max(1, size[1] // 8)), size, "window")
     down, across = _pair(stride, (max(1, high // 2), max(1, wide // 2)), size, "stride")
     tops, lefts = _starts(size[0], high, down), _starts(size[1], wide, across)
     fall, times = (images.new_zeros(len(images), *size, dtype=torch.float64) for _ in range(2))
     with evaluated(model):
-        whole = scores_of(model, images, "occlusion")
-        chosen = at(whole, target, "occlusion")
+        whole = scores_of(model, images)
+        chosen = at(whole, target)
         jobs = [(n, top, left) for top in tops for left in lefts for n in range(len(images))]
         for start in range(0, len(jobs), batch_size):
             part = jobs[start : start + batch_size]
@@ -219,8 +221,7 @@ def _pair(
         isinstance(one, int) and 1 <= one <= most for one, most in zip(pair, size, strict=True)
     ):
         raise OptionError(
-            f"occlusion: got {name}={value!r}; it is a number of pixels, or (height, width), "
-            f"from 1 to {size[0]}x{size[1]}"
+            f"got {name}={value!r}; it is a number of pixels, or (height, width), from 1 to {size[0]}x{size[1]}"
         )
     return pair[0], pair[1]
 
@@ -234,25 +235,24 @@ def _maps_and_gradients(
     model: nn.Module, images: Tensor, target: Target, layer: str | None, operation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A layer's maps, the gradients of the score with respect to them, and the scores."""
-    check_images(model, images, operation)
+    check_images(model, images)
     if layer is None:
         layer = last_maps(trace(model, tuple(images.shape[1:]), operation))
         if layer is None:
-            raise OptionError(f"{operation}: no layer of {type(model).__name__} has height and width on these images")
-    with torch.enable_grad(), evaluated(model), watched(model, layer, operation) as seen:
-        scores = scores_of(model, differentiable(model, images, operation).clone(), operation)
+            raise OptionError(f"no layer of {type(model).__name__} has height and width on these images")
+    with torch.enable_grad(), evaluated(model), watched(model, layer) as seen:
+        scores = scores_of(model, differentiable(model, images).clone())
         if not seen:
-            raise OptionError(f"{operation}: the network does not run layer {layer}")
+            raise OptionError(f"the network does not run layer {layer}")
         maps = seen[-1]
         if maps.ndim != 4:
             raise OptionError(
-                f"{operation}: layer {layer} gives {tuple(maps.shape)}; expected maps (N, C, H, W), "
-                "as a convolution gives"
+                f"layer {layer} gives {tuple(maps.shape)}; expected maps (N, C, H, W), as a convolution gives"
             )
-        chosen = at(scores, target, operation)
+        chosen = at(scores, target)
         (gradients,) = torch.autograd.grad(picked(scores, chosen).sum(), maps, allow_unused=True)
     if gradients is None:
-        raise OptionError(f"{operation}: the score does not depend on what layer {layer} gives")
+        raise OptionError(f"the score does not depend on what layer {layer} gives")
     return maps.detach(), gradients, scores.detach()
 
 

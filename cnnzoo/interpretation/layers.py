@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError, operation, unknown
 from cnnzoo.extraction.extractor import extract
 from cnnzoo.interpretation.running import check_images, evaluated
 from cnnzoo.nn import ConnectionTableConv2d
 from cnnzoo.shapes.trace import trace
 
 
+@operation
 def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     """The filters of a convolution, by default the first.
 
@@ -40,18 +41,19 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     convolutions = [name for name, module in modules.items() if isinstance(module, kinds)]
     if layer is None:
         if not convolutions:
-            raise OptionError(f"filters: {type(model).__name__} has no convolution of two dimensions")
+            raise OptionError(f"{type(model).__name__} has no convolution of two dimensions")
         layer = convolutions[0]
     if layer not in modules:
-        raise unknown("filters", "layer", layer, convolutions)
+        raise unknown("", "layer", layer, convolutions)
     module = modules[layer]
     if isinstance(module, ConnectionTableConv2d):
         return module.dense_weight().detach().clone()
     if not isinstance(module, nn.Conv2d):
-        raise OptionError(f"filters: layer {layer} is a {type(module).__name__}; only convolutions have filters")
+        raise OptionError(f"layer {layer} is a {type(module).__name__}; only convolutions have filters")
     return module.weight.detach().clone()
 
 
+@operation
 def maps(model: nn.Module, images: Tensor, *layers: str) -> dict[str, Tensor]:
     """The outputs of layers, by name, in evaluation mode and without gradients.
 
@@ -71,7 +73,7 @@ def maps(model: nn.Module, images: Tensor, *layers: str) -> dict[str, Tensor]:
         >>> cnnzoo.interpretation.maps(model, torch.rand(1, 1, 28, 28), "c3", "f6")["c3"].shape
         torch.Size([1, 16, 10, 10])
     """
-    check_images(model, images, "maps")
+    check_images(model, images)
     with evaluated(model), torch.no_grad():
         return extract(model, *layers).eval()(images)
 
@@ -97,6 +99,7 @@ class Patch(NamedTuple):
         return F.pad(inside, beyond)
 
 
+@operation
 def patch(
     model: nn.Module,
     layer: str,
@@ -123,14 +126,12 @@ def patch(
     """
     calls = {call.name: call for call in trace(model, input_shape, "patch") if call.name}
     if layer not in calls:
-        raise unknown("patch", "layer", layer, calls)
+        raise unknown("", "layer", layer, calls)
     call = calls[layer]
     size = (*call.output_shape[1:], 1, 1)[:2] if len(call.output_shape) == 3 else (1, 1)
     row, column = (size[0] // 2, size[1] // 2) if unit is None else unit
     if not (0 <= row < size[0] and 0 <= column < size[1]):
-        raise OptionError(
-            f"patch: layer {layer} has {size[0]}x{size[1]} units; got unit {(row, column)}, counted from 0"
-        )
+        raise OptionError(f"layer {layer} has {size[0]}x{size[1]} units; got unit {(row, column)}, counted from 0")
     field = call.receptive_field
     top, left = (field.offset[axis] + math.floor(at * field.stride[axis]) for axis, at in enumerate((row, column)))
     return Patch(top, left, top + field.size[0], left + field.size[1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.errors import OptionError, ShapeError, operation
 from cnnzoo.interpretation.layers import filters, maps, patch
 from cnnzoo.interpretation.running import check_images
 from cnnzoo.shapes.trace import LayerShape, trace
@@ -45,6 +45,7 @@ class Plot:
         self.figure.savefig(content, format=form, dpi=150)
         return content.getvalue()
 
+    @operation
     def save(self, path: str | Path) -> Path:
         """Write the plot to a `.png`, `.svg` or `.pdf` file.
 
@@ -54,6 +55,7 @@ class Plot:
         return write_figure(Path(path), FORMATS, "plots", lambda form: self._drawn(form[1:]))
 
 
+@operation
 def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
     """The filters of a convolution as a grid of images, by default of the first.
 
@@ -68,7 +70,7 @@ def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
         UnknownNameError: there is no such layer.
         OptionError: the layer is no convolution, or matplotlib is not installed.
     """
-    figure = _figure("plot_filters")
+    figure = _figure()
     weights = filters(model, layer).float().cpu()
     colour = weights.shape[1] in (1, 3)
     shown = list(_unit(weights)) if colour else [_unit(one)[None] for kernel in weights[:16] for one in kernel[:16]]
@@ -77,6 +79,7 @@ def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
     return Plot(figure)
 
 
+@operation
 def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
     """The maps of layers for an image, a block of rows for each layer; each map from its least to its greatest value.
 
@@ -90,11 +93,11 @@ def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
         OptionError: a layer gives no maps, or matplotlib is not installed.
         ShapeError: the image does not fit the network.
     """
-    figure = _figure("plot_maps")
+    figure = _figure()
     found = maps(model, images[:1], *layers)
     for name, one in found.items():
         if one.ndim != 4:
-            raise OptionError(f"plot_maps: layer {name} gives {tuple(one.shape)}; only maps (N, C, H, W) can be drawn")
+            raise OptionError(f"layer {name} gives {tuple(one.shape)}; only maps (N, C, H, W) can be drawn")
     columns = 8
     heights = [math.ceil(min(one.shape[1], MOST) / columns) for one in found.values()]
     figure.set_size_inches(7, 0.35 + 0.88 * sum(heights) + 0.3 * len(heights))
@@ -107,6 +110,7 @@ def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
     return Plot(figure)
 
 
+@operation
 def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
     """For each layer the part of an image that the unit in the middle of its maps sees.
 
@@ -120,9 +124,9 @@ def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
         OptionError: matplotlib is not installed.
         ShapeError: the image does not fit the network.
     """
-    figure = _figure("plot_patches")
+    figure = _figure()
     image = image[0] if image.ndim == 4 else image
-    check_images(model, image.unsqueeze(0), "plot_patches")
+    check_images(model, image.unsqueeze(0))
     shape = tuple(image.shape)
     calls = trace(model, shape, "plot_patches")
     names = list(layers) or [call.name for call in calls if _windowed(model, call)][:MOST]
@@ -148,6 +152,7 @@ def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
     return Plot(figure)
 
 
+@operation
 def plot_heat(images: Tensor, heat: Tensor, titles: Sequence[str] = ()) -> Plot:
     """Images, and what `grad_cam`, `class_activation_map`, `saliency` or `occlusion` found laid over them.
 
@@ -161,11 +166,10 @@ def plot_heat(images: Tensor, heat: Tensor, titles: Sequence[str] = ()) -> Plot:
         ShapeError: the heat is not that of the images.
         OptionError: matplotlib is not installed.
     """
-    figure = _figure("plot_heat")
+    figure = _figure()
     if images.ndim != 4 or heat.ndim not in (3, 4) or len(images) != len(heat):
         raise ShapeError(
-            f"plot_heat: got images {tuple(images.shape)} and heat {tuple(heat.shape)}; "
-            "expected (N, C, H, W) and (N, h, w)"
+            f"got images {tuple(images.shape)} and heat {tuple(heat.shape)}; expected (N, C, H, W) and (N, h, w)"
         )
     gradient = heat.ndim == 4
     heat = heat.detach().float().cpu().abs().amax(1) if gradient else heat.detach().float().cpu()
@@ -190,13 +194,11 @@ def plot_heat(images: Tensor, heat: Tensor, titles: Sequence[str] = ()) -> Plot:
     return Plot(figure)
 
 
-def _figure(operation: str) -> "Figure":
+def _figure() -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise OptionError(
-            f'{operation}: plots need matplotlib, which is not installed: pip install "cnnzoo[plot]"'
-        ) from None
+        raise OptionError('plots need matplotlib, which is not installed: pip install "cnnzoo[plot]"') from None
     return Figure(layout="constrained")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.nn import LocalResponseNorm
 from cnnzoo.registry import Paper, register
 
@@ -49,6 +49,7 @@ def tower(
 
 
 @register(PAPER, input_shape=(3, 224, 224))
+@operation
 def alexnet(
     *,
     classic: bool = False,
@@ -88,8 +89,7 @@ def alexnet(
         }
     elif lrn is not None:
         raise OptionError(
-            f"alexnet: lrn={lrn!r} belongs to the network of 2012; the single tower normalises nothing: "
-            "pass classic=True"
+            f"lrn={lrn!r} belongs to the network of 2012; the single tower normalises nothing: pass classic=True"
         )
     else:
         layers = tower((64, 192, 384, 256, 256), in_channels, classic=False) | {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError, operation, unknown
 from cnnzoo.registry import Paper, register
 from cnnzoo.shapes.formula import output_size
 
@@ -52,6 +52,7 @@ class CaptchaCNN(CNN):
         )
         self.charset, self.length = charset, length
 
+    @operation
     def reset_classifier(self, num_classes: int) -> None:
         """Leave out the last layer (0). For other characters, `reset_charset` replaces it.
 
@@ -60,7 +61,7 @@ class CaptchaCNN(CNN):
         """
         if num_classes:
             raise OptionError(
-                f"reset_classifier: got {num_classes}; a CAPTCHA network's outputs follow from its characters: "
+                f"got {num_classes}; a CAPTCHA network's outputs follow from its characters: "
                 "use reset_charset(charset, length)"
             )
         super().reset_classifier(0)
@@ -72,6 +73,7 @@ class CaptchaCNN(CNN):
         self.charset, self.length = charset, length
         self._is_now(num_classes=self.num_classes, charset=charset, length=length)
 
+    @operation
     def encode(self, text: str | Sequence[str]) -> Tensor:
         """The target of a text: 1 at its character in each position, (length * len(charset),); (N, ...) for several.
 
@@ -84,27 +86,29 @@ class CaptchaCNN(CNN):
         if not isinstance(text, str):
             return torch.stack([self.encode(one) for one in text])
         if len(text) != self.length:
-            raise OptionError(f"encode: {text!r} has {len(text)} characters; this network reads {self.length}")
+            raise OptionError(f"{text!r} has {len(text)} characters; this network reads {self.length}")
         target = torch.zeros(self.length, len(self.charset))
         for position, character in enumerate(text):
             if character not in self.charset:
-                raise unknown("encode", "character", character, self.charset)
+                raise unknown("", "character", character, self.charset)
             target[position, self.charset.index(character)] = 1
         return target.flatten()
 
+    @operation
     def decode(self, scores: Tensor) -> list[str]:
         """The texts with the highest scores, one for each image."""
         expected = self.length * len(self.charset)
         if scores.shape[-1] != expected or scores.ndim > 2:
-            raise OptionError(f"decode: got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
+            raise OptionError(f"got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
         best = scores.view(-1, self.length, len(self.charset)).argmax(2)
         return ["".join(self.charset[i] for i in row) for row in best.tolist()]
 
+    @operation
     def accuracy(self, scores: Tensor, texts: Sequence[str]) -> CaptchaAccuracy:
         """How much of `texts` the scores (N, ...) read right."""
         right = self.decode(scores)
         if len(right) != len(texts):
-            raise OptionError(f"accuracy: got scores of {len(right)} images and {len(texts)} texts")
+            raise OptionError(f"got scores of {len(right)} images and {len(texts)} texts")
         hits = torch.tensor([[a == b for a, b in zip(*pair, strict=True)] for pair in zip(right, texts, strict=True)])
         return CaptchaAccuracy(hits.float().mean().item(), hits.all(1).float().mean().item())
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.nn import ConnectionTable, ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 from cnnzoo.nn.layers import Conv2d, Linear
 from cnnzoo.registry import Paper, register
+from cnnzoo.support.torch_private import children_of
 
 __all__ = ["DIGIT_CODES", "TABLE_I", "LeNet5", "MAPLoss", "lenet5"]
 
@@ -108,8 +109,8 @@ class LeNet5(CNN):
         """Replace the last layer; the RBF layer of `classic=True` needs `codes`, (num_classes, 84)."""
         if self.config is None or not self.config.classic:
             return super().reset_classifier(num_classes)
-        given = _codes(num_classes, codes, "reset_classifier") if num_classes else None
-        self._modules.pop("output", None)
+        given = _codes(num_classes, codes) if num_classes else None
+        children_of(self).pop("output", None)
         if given is not None:
             self.output = RBFOutput(given).to(next(self.parameters()))
         self._is_now(num_classes=num_classes, codes=codes)
@@ -117,6 +118,7 @@ class LeNet5(CNN):
 
 
 @register(PAPER, input_shape=(1, 28, 28))
+@operation
 def lenet5(
     *,
     classic: bool = False,
@@ -148,7 +150,7 @@ def lenet5(
     """
     if not classic:
         if codes is not None:
-            raise OptionError("lenet5: codes= belongs to the RBF output of classic=True; the default output is linear")
+            raise OptionError("codes= belongs to the RBF output of lenet5(classic=True); the default output is linear")
         activation, pool = activation or "tanh", pool or "avg"
         _choice("activation", activation, Activation.__args__)
         _choice("pool", pool, Pool.__args__)
@@ -165,7 +167,7 @@ def lenet5(
     for option, value in (("activation", activation), ("pool", pool)):
         if value is not None:
             raise OptionError(
-                f"lenet5: {option}={value!r} does not go with classic=True, which is the network of 1998 as printed; "
+                f"{option}={value!r} does not go with classic=True, which is the network of 1998 as printed; "
                 f"leave one of them out"
             )
     return LeNet5(
@@ -174,7 +176,7 @@ def lenet5(
         connections=connections or TABLE_I,
         activation="scaled tanh",
         pool="subsample",
-        codes=_codes(num_classes, codes, "lenet5") if num_classes else None,
+        codes=_codes(num_classes, codes) if num_classes else None,
         field=32,
         init="lecun1998",
     )
@@ -215,14 +217,14 @@ def digit_codes() -> Tensor:
     return torch.tensor(pixels, device="cpu")
 
 
-def _codes(num_classes: int, codes: Codes | None, operation: str) -> Tensor:
+def _codes(num_classes: int, codes: Codes | None) -> Tensor:
     if codes is None and num_classes == 10:
         return digit_codes()
     given = None if codes is None else torch.as_tensor(codes, device="cpu")
     if given is None or tuple(given.shape) != (num_classes, 84):
         got = "none" if given is None else f"codes of shape {tuple(given.shape)}"
         raise OptionError(
-            f"{operation}: {num_classes} classes with classic=True need codes= of shape ({num_classes}, 84), a bitmap "
+            f"{num_classes} classes with classic=True need codes= of shape ({num_classes}, 84), a bitmap "
             f"of 12 rows of 7 pixels in +1 and -1 for each class; got {got}. The paper has codes for ten digits only; "
             f"classic=False takes any number of classes"
         )
@@ -231,4 +233,4 @@ def _codes(num_classes: int, codes: Codes | None, operation: str) -> Tensor:
 
 def _choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise OptionError(f"lenet5: got {option}={value!r}; it is one of {', '.join(map(repr, choices))}")
+        raise OptionError(f"got {option}={value!r}; it is one of {', '.join(map(repr, choices))}")

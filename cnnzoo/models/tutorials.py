@@ -10,7 +10,7 @@ from functools import partial
 from torch import Generator, Tensor, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.initialization import Layers, normal, torch_default
 from cnnzoo.nn import BasicBlock
 from cnnzoo.registry import Paper, register
@@ -201,6 +201,7 @@ def tutorial_cifar_resnet(*, num_classes: int = 10, in_channels: int = 3) -> CNN
 
 
 @register(Paper("cnnzoo"), input_shape=(3, 32, 32))
+@operation
 def convnet(
     *,
     num_classes: int = 10,
@@ -234,7 +235,7 @@ def convnet(
         ShapeError: the image is too small for so many stages.
     """
     if weight_std is not None and weight_std <= 0:
-        raise OptionError(f"convnet: got weight_std={weight_std}; a standard deviation is positive")
+        raise OptionError(f"got weight_std={weight_std}; a standard deviation is positive")
     padding = (kernel_size - 1) // 2 if padding is None else padding
     layers: dict[str, nn.Module] = {}
     inputs, size = in_channels, image_size

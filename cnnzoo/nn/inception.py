@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.nn.layers import BatchNorm2d, Conv2d
+from cnnzoo.support.torch_private import children_of
 
 Size = int | tuple[int, int]
 
@@ -55,7 +56,7 @@ class Branches(nn.Module):
             self.add_module(name, branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self._modules.values() if branch is not None], 1)
+        return torch.cat([branch(x) for branch in children_of(self).values() if branch is not None], 1)
 
 
 class ScaledResidual(nn.Module):

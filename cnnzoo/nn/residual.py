@@ -96,7 +96,7 @@ def quarter(out_channels: int) -> int:
     """The maps inside a bottleneck."""
     if out_channels % 4:
         raise OptionError(
-            f"bottleneck: got out_channels={out_channels}; it is a multiple of 4, as a quarter of the maps is inside"
+            f"got out_channels={out_channels} for a bottleneck, a quarter of which is inside; it is a multiple of 4"
         )
     return out_channels // 4
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.utils import _pair
 
 from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
 from cnnzoo.errors import OptionError
@@ -67,7 +66,7 @@ def _layer(network: str, name: str, layer: nn.Module) -> dict[str, Any]:
     granted = ALWAYS.get(type(layer), {})
     if type(layer) not in DETAILS or any(getattr(layer, key) != value for key, value in granted.items()):
         raise OptionError(
-            f"play: layer {name} of {network} is {layer}, which the page does not run; "
+            f"layer {name} of {network} is {layer}, which the page does not run; "
             f"it runs {', '.join(sorted(known.__name__ for known in DETAILS))}, without groups, padded "
             "poolings or ceil mode"
         )
@@ -77,7 +76,8 @@ def _layer(network: str, name: str, layer: nn.Module) -> dict[str, Any]:
 
 def _window(layer: Any) -> dict[str, Any]:
     given = {"kernel": "kernel_size", "stride": "stride", "padding": "padding", "dilation": "dilation"}
-    return {key: _pair(getattr(layer, name)) for key, name in given.items() if hasattr(layer, name)}
+    stated = {key: getattr(layer, name) for key, name in given.items() if hasattr(layer, name)}
+    return {key: value if isinstance(value, tuple) else (value, value) for key, value in stated.items()}
 
 
 def _nothing(layer: nn.Module) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def listening(port: int) -> ThreadingHTTPServer:
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
     raise OptionError(
-        f"play: cannot listen on port {port} of {HOST}: {why}; choose another with --port, or --port 0 for any free one"
+        f"cannot listen on port {port} of {HOST}: {why}; choose another with --port, or --port 0 for any free one"
     )
 
 

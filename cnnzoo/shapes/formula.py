@@ -2,13 +2,14 @@
 
 from typing import Any, Literal, overload
 
-from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.errors import OptionError, ShapeError, operation
 
 Size = int | tuple[int, ...] | list[int]
 Padding = Size | Literal["same", "valid"]
 
 
 @overload
+@operation
 def output_size(
     size: int,
     kernel_size: int,
@@ -21,6 +22,7 @@ def output_size(
     output_padding: int = 0,
 ) -> int: ...
 @overload
+@operation
 def output_size(
     size: tuple[int, ...] | list[int],
     kernel_size: Size,
@@ -32,6 +34,7 @@ def output_size(
     transposed: bool = False,
     output_padding: Size = 0,
 ) -> tuple[int, ...]: ...
+@operation
 def output_size(
     size: Size,
     kernel_size: Size,
@@ -84,7 +87,7 @@ def output_size(
     if transposed:
         out = tuple(_transposed(*axis) for axis in zip(sizes, *spread, more, strict=True))
     elif any(more):
-        raise OptionError(f"output_size: output_padding={output_padding} belongs to transposed=True")
+        raise OptionError(f"output_padding={output_padding} belongs to transposed=True")
     else:
         out = tuple(_axis(n, k, s, p, d, ceil_mode) for n, k, s, p, d in zip(sizes, *spread, strict=True))
     return out[0] if isinstance(size, int) else out
@@ -94,41 +97,39 @@ def _spread(value: Any, axes: int) -> tuple[Any, ...]:
     if not isinstance(value, (tuple, list)):
         return (value,) * axes
     if len(value) != axes:
-        raise OptionError(
-            f"output_size: got {value} for a size with {axes} axes; give one number, or one for each axis"
-        )
+        raise OptionError(f"got {value} for a size with {axes} axes; give one number, or one for each axis")
     return tuple(value)
 
 
 def _transposed(n: int, k: int, s: int, p: int | str, d: int, more: int) -> int:
     if isinstance(p, str):
-        raise OptionError(f"output_size: got padding={p!r} with transposed=True, which takes numbers only")
+        raise OptionError(f"got padding={p!r} with transposed=True, which takes numbers only")
     if k < 1 or s < 1 or d < 1 or p < 0 or not 0 <= more < max(s, d):
         raise OptionError(
-            f"output_size: got kernel {k}, stride {s}, padding {p}, dilation {d}, output_padding {more}; kernel, "
+            f"got kernel {k}, stride {s}, padding {p}, dilation {d}, output_padding {more}; kernel, "
             "stride and dilation are at least 1, and output_padding is less than the larger of stride and dilation"
         )
     out = transposed_size(n, k, s, p, d, more)
     if out < 1:
         put_in = f"({n} - 1)*{s} - 2*{p} + {d}*({k} - 1) + {more} + 1"
-        raise ShapeError(f"output_size: {put_in} = {out}: the output is empty", excess=-1)
+        raise ShapeError(f"{put_in} = {out}: the output is empty", excess=-1)
     return out
 
 
 def _axis(n: int, k: int, s: int, p: int | str, d: int, ceil_mode: bool) -> int:
     if k < 1 or s < 1 or d < 1 or (p not in ("same", "valid") if isinstance(p, str) else p < 0):
         raise OptionError(
-            f"output_size: got kernel {k}, stride {s}, padding {p}, dilation {d}; "
+            f"got kernel {k}, stride {s}, padding {p}, dilation {d}; "
             "kernel, stride and dilation are at least 1, padding is at least 0 or 'same' or 'valid'"
         )
     if p == "same":
         if s != 1:
-            raise OptionError(f"output_size: padding='same' goes with stride 1 only, as in torch; got stride {s}")
+            raise OptionError(f"padding='same' goes with stride 1 only, as in torch; got stride {s}")
         return n
     p = 0 if isinstance(p, str) else p
     out = windows(n, k, s, p, d, ceil_mode)
     if out < 1:
-        raise ShapeError(f"output_size: {formula(n, k, s, p, d, ceil_mode)} = {out}: the output is empty", excess=-1)
+        raise ShapeError(f"{formula(n, k, s, p, d, ceil_mode)} = {out}: the output is empty", excess=-1)
     return out
 
 

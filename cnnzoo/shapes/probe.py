@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from cnnzoo.errors import OptionError, ShapeError
+from cnnzoo.errors import OptionError, ShapeError, operation
 from cnnzoo.shapes.receptive_field import NOTHING, Field, aligned, bound, image, union
 from cnnzoo.support.text import first_line
-from cnnzoo.support.torch_private import tree_map, tree_map_only, without_torch_function, wrapper_tensor
+from cnnzoo.support.torch_private import tree_map, tree_map_only, viewed, without_torch_function, wrapper_tensor
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -36,6 +36,7 @@ POINTWISE: set[str] = set()
 """Primitive operations that work unit by unit, where torch does not say so itself."""
 
 
+@operation
 def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     """Teach the probe an operation: what it does to shapes, receptive fields and multiply-adds.
 
@@ -62,7 +63,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     """
     if not functions or not all(map(callable, functions)):
         raise OptionError(
-            f"rule: got {functions or 'no operation'}; name operations: @rule(torch.cumsum, torch.Tensor.cumsum)"
+            f"got {functions or 'no operation'}; name operations: @rule(torch.cumsum, torch.Tensor.cumsum)"
         )
 
     def decorate(answer: Rule) -> Rule:
@@ -90,10 +91,8 @@ class ProbeWarning(UserWarning):
 class ValuesError(OptionError):
     """The model asked for values, of which there are none; `where` is the line of its code."""
 
-    def __init__(self, operation: str, where: str) -> None:
-        super().__init__(
-            f"{operation}: the model asks for the values of a tensor at {where}; shapes alone cannot follow it"
-        )
+    def __init__(self, where: str) -> None:
+        super().__init__(f"the model asks for the values of a tensor at {where}; shapes alone cannot follow it")
         self.where = where
 
 
@@ -289,7 +288,7 @@ def is_weight(value: Any) -> bool:
     """Whether a value is a parameter, a view of one, or several."""
     if isinstance(value, (tuple, list)):
         return any(map(is_weight, value))
-    return isinstance(value, nn.Parameter) or (isinstance(value, Tensor) and isinstance(value._base, nn.Parameter))
+    return isinstance(value, nn.Parameter) or (isinstance(value, Tensor) and isinstance(viewed(value), nn.Parameter))
 
 
 def _native(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:

@@ -1435,7 +1435,7 @@ def counted(x, *args, **kwargs):
 
 
 def _asks_for_values(x: Probe) -> ValuesError:
-    return ValuesError(x.trace.operation, asking_line())
+    return ValuesError(asking_line())
 
 
 @rule(

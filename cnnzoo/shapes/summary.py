@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cnnzoo.errors import operation
 from cnnzoo.registry import Config, resolve
 from cnnzoo.shapes.probe import Trace, shown
 from cnnzoo.shapes.trace import Inputs, LayerShape, Spec, calls, rows, unwrapped
@@ -78,6 +79,7 @@ class Summary:
         return html_table(COLUMNS, self.rows(), f"{self.heading}: {self.total}")
 
 
+@operation
 def summary(
     model: nn.Module | str,
     input_shape: Spec | None = None,
@@ -106,7 +108,7 @@ def summary(
         >>> cnnzoo.summary("resnet18").total
         '11,689,512 parameters, 1,814,073,344 multiply-adds'
     """
-    model = unwrapped(resolve(model, options, "summary"), "summary")
+    model = unwrapped(resolve(model, options))
     inputs = Inputs.of(model, "summary", input_shape, more, input_shapes, dtype)
     run = Trace("summary")
     layers = rows(model, calls(model, inputs, run), run)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import cnnzoo.shapes.rules  # noqa: F401  fills RULES
-from cnnzoo.errors import OptionError, ShapeError, unknown
+from cnnzoo.errors import OptionError, ShapeError, named, operation, unknown
 from cnnzoo.registry import Config, find, resolve
 from cnnzoo.shapes.formula import formula
 from cnnzoo.shapes.probe import ShapeProbe, Trace, ValuesError, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
-from cnnzoo.support.torch_private import compiled
+from cnnzoo.support.torch_private import children_of, compiled, parameters_of
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -65,6 +65,7 @@ class Call(NamedTuple):
     own_products: int
 
 
+@operation
 def infer_shapes(
     model: nn.Module | str,
     input_shape: Spec | None = None,
@@ -104,7 +105,7 @@ def infer_shapes(
         >>> first.name, first.output_shape, first.params, first.macs
         ('c1', (6, 28, 28), 156, 117600)
     """
-    model = unwrapped(resolve(model, options, "infer_shapes"), "infer_shapes")
+    model = unwrapped(resolve(model, options))
     inputs = Inputs.of(model, "infer_shapes", input_shape, more, input_shapes, dtype)
     run = Trace("infer_shapes")
     return rows(model, calls(model, inputs, run), run)
@@ -112,14 +113,16 @@ def infer_shapes(
 
 def check(model: nn.Module, input_shape: Sequence[int]) -> None:
     """Raise a `ShapeError` that explains why the model cannot take this input; return if it can."""
-    trace(model, input_shape, operation=type(model).__name__)
+    with named(type(model).__name__):
+        trace(model, input_shape)
 
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module has no children."""
-    return not module._modules
+    return not children_of(module)
 
 
+@operation
 def receptive_field(
     model: nn.Module | str,
     layer: str | None = None,
@@ -149,7 +152,7 @@ def receptive_field(
         >>> cnnzoo.receptive_field("vgg16").size
         (212, 212)
     """
-    model = unwrapped(resolve(model, options, "receptive_field"), "receptive_field")
+    model = unwrapped(resolve(model, options))
     layers = trace(model, input_shape, "receptive_field")
     if layer is None:
         spatial = [one for one in layers if len(one.output_shape) == 3 and max(one.output_shape[1:]) > 1]
@@ -157,9 +160,10 @@ def receptive_field(
     for one in layers:
         if one.name == layer:
             return one.receptive_field
-    raise unknown("receptive_field", "layer", layer, [one.name for one in layers if one.name])
+    raise unknown("", "layer", layer, [one.name for one in layers if one.name])
 
 
+@operation
 def min_input_size(model: nn.Module | str, *, in_channels: int | None = None, **options: Any) -> int | tuple[int, ...]:
     """Find the height and width in pixels of the smallest image that a network can take.
 
@@ -184,10 +188,10 @@ def min_input_size(model: nn.Module | str, *, in_channels: int | None = None, **
     """
     if isinstance(model, str) and in_channels is not None:
         options["in_channels"] = in_channels
-    model = unwrapped(resolve(model, options, "min_input_size"), "min_input_size")
+    model = unwrapped(resolve(model, options))
     channels = in_channels or _input_channels(model)
     if channels is None:
-        raise OptionError("min_input_size: no convolution says how many channels an image has; pass in_channels=")
+        raise OptionError("no convolution says how many channels an image has; pass in_channels=")
     axes = _axes(model)
     own = own_shape(model)
     if own is None or len(set(own[1:])) == 1 or in_channels not in (None, own[0]):
@@ -197,18 +201,18 @@ def min_input_size(model: nn.Module | str, *, in_channels: int | None = None, **
     sides = _smallest_sides(model, own) if own else None
     if sides is None:
         shape = {1: "signal", 2: "square image", 3: "cube"}[axes]
-        raise ShapeError(f"min_input_size: no {shape} fits {type(model).__name__}")
+        raise ShapeError(f"no {shape} fits {type(model).__name__}")
     return sides
 
 
 # What a network takes
 
 
-def nominal_shape(model: nn.Module, input_shape: Sequence[int] | None, operation: str) -> Sequence[int]:
+def nominal_shape(model: nn.Module, input_shape: Sequence[int] | None) -> Sequence[int]:
     """The shape given, or the one that the network says it is made for: cnnzoo's own and timm's do."""
     shape = input_shape or own_shape(model)
     if shape is None:
-        raise OptionError(f"{operation}: {type(model).__name__} does not say what it takes; pass input_shape=(C, H, W)")
+        raise OptionError(f"{type(model).__name__} does not say what it takes; pass input_shape=(C, H, W)")
     return shape
 
 
@@ -222,14 +226,14 @@ def own_shape(model: nn.Module) -> Sequence[int] | None:
     return shape or dict(getattr(model, "pretrained_cfg", None) or ()).get("input_size")
 
 
-def unwrapped(model: nn.Module, operation: str) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The network itself, where it was compiled; one of TorchScript cannot be followed."""
     model = getattr(model, "_orig_mod", model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             what = f"its layer {name}" if name else "it"
             raise OptionError(
-                f"{operation}: {type(model).__name__}: {what} is a module of TorchScript, whose code is not Python; "
+                f"{type(model).__name__}: {what} is a module of TorchScript, whose code is not Python; "
                 "pass the module that was scripted or traced"
             )
     return model
@@ -255,7 +259,7 @@ class Inputs:
     ) -> "Inputs":
         """Check what was given, and complete it by what the network says."""
         if first is None and not named:
-            first = nominal_shape(model, None, operation)
+            first = nominal_shape(model, None)
         args = () if first is None else (first, *more)
         args, kwargs = tuple(_spec(model, one, operation) for one in args), {}
         for name, one in (named or {}).items():
@@ -267,7 +271,7 @@ class Inputs:
         except TypeError as error:
             names = ", ".join(name for name in takes.parameters)
             raise OptionError(
-                f"{operation}: {type(model).__name__}.forward takes ({names}), got {len(args)} by place"
+                f"{type(model).__name__}.forward takes ({names}), got {len(args)} by place"
                 + (f" and {', '.join(kwargs)} by name" if kwargs else "")
                 + f": {error}; give one shape for each, such as {operation}(model, (3, 224, 224), (5,))"
             ) from None
@@ -338,7 +342,7 @@ def _spec(model: nn.Module, value: Any, operation: str) -> Any:
             return Shape(value)
         return [_spec(model, one, operation) for one in value]
     raise OptionError(
-        f"{operation}: got {value!r} for an input; give its shape without the batch, such as (3, 224, 224), "
+        f"got {value!r} for an input; give its shape without the batch, such as (3, 224, 224), "
         "a tensor as an example, or a list or dict of these"
     )
 
@@ -461,7 +465,7 @@ def calls(model: nn.Module, inputs: Inputs, run: Trace, probe: type[ShapeProbe] 
 def _complete(modules: Iterable[nn.Module], found: Sequence[Call]) -> bool:
     """Whether every layer with parameters has run."""
     ran = {call.module for call in found}
-    return bool(ran) and all(module in ran for module in modules if is_leaf(module) and module._parameters)
+    return bool(ran) and all(module in ran for module in modules if is_leaf(module) and parameters_of(module))
 
 
 def execute(
@@ -485,8 +489,8 @@ def execute(
 def _uncounted(module: nn.Module, counted: set[int]) -> int:
     """Numbers in a module's own parameters that were not counted yet."""
     numbers = 0
-    for parameter in module._parameters.values():
-        if parameter is not None and id(parameter) not in counted:
+    for parameter in parameters_of(module):
+        if id(parameter) not in counted:
             counted.add(id(parameter))
             numbers += parameter.numel()
     return numbers
@@ -505,7 +509,7 @@ def rows(model: nn.Module, found: list[Call], run: Trace) -> list[LayerShape]:
         if is_leaf(call.module) or call.params or call.own_macs or call.own_products:
             first.setdefault(call.module, len(listed))
             listed.append(described(name_of[call.module], call, run.axes, alone=True))
-    counted = {id(p) for module in ran for p in module._parameters.values()}
+    counted = {id(p) for module in ran for p in parameters_of(module)}
     for name, module in names.items():
         params = 0 if module in ran else _uncounted(module, counted)
         if not params:
@@ -629,7 +633,7 @@ def _located(
         clause += f", of which layer {waiting} takes {error.features}" if waiting else ""
     if (error.features or "features, got" in clause) and run.steps:
         clause += f". The way there: {_way(run, names)}"
-    message = f"{run.operation}: input {given}: {where} {clause}."
+    message = f"input {given}: {where} {clause}."
     if len(shapes) == 1:
         message += _remedy(model, shapes[0], error, clause)
     return ShapeError(message, layer=name or None, excess=error.excess)

@@ -49,14 +49,14 @@ def write_figure(path: Path, formats: Collection[str], what: str, content: Calla
     """
     form = path.suffix.lower()
     if form not in formats:
-        raise OptionError(f"save: {path}: {what} are written as {', '.join(formats)}; give the path such an end")
+        raise OptionError(f"{path}: {what} are written as {', '.join(formats)}; give the path such an end")
     made = content(form)
     try:
         with replacing(path) as aside:
             aside.write_bytes(made)
     except OSError as error:
         raise OptionError(
-            f"save: cannot write {path}: {error.strerror or error}; choose a folder that exists and is writable"
+            f"cannot write {path}: {error.strerror or error}; choose a folder that exists and is writable"
         ) from None
     return path
 

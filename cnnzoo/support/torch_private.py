@@ -3,6 +3,7 @@
 What torch marks as private, by an underscore in front, is to be named here and nowhere else.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -11,10 +12,17 @@ import torch
 from torch import Tensor, nn, overrides
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
+from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 
 T = TypeVar("T", bound=Tensor)
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+BATCH_OR_INSTANCE_NORM = nn.modules.batchnorm._NormBase
+CONVOLUTION = nn.modules.conv._ConvNd
+TRANSPOSED_CONVOLUTION = nn.modules.conv._ConvTransposeNd
+DROPOUT = nn.modules.dropout._DropoutNd
 
 
 def is_watched(ignored: tuple[type, ...] = ()) -> bool:
@@ -36,14 +44,54 @@ def reset_method(layer: nn.Module) -> Callable[[], object] | None:
     return method if callable(method) else None
 
 
-def tensors_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """A module's own parameters and buffers, each with the dict that holds it and its name there."""
+def tensors_of(module: nn.Module, *, persistent: bool = False) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """A module's own parameters and buffers, each with the dict that holds it and its name there.
+
+    `persistent` leaves out the buffers that a state dict does not have.
+    """
+    left_out = module._non_persistent_buffers_set if persistent else ()
     return [
         (held, name, tensor)
         for held in (module._parameters, module._buffers)
         for name, tensor in held.items()
-        if tensor is not None
+        if tensor is not None and name not in left_out
     ]
+
+
+def viewed(tensor: Tensor) -> Tensor | None:
+    """The tensor of which this one is a view, if it is one."""
+    return tensor._base
+
+
+def parameters_of(module: nn.Module) -> list[nn.Parameter]:
+    """A module's own parameters, without those of its children."""
+    return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The children by name, as the module holds them: one with two names is there twice, a change is its change."""
+    return module._modules
+
+
+def share_tensors(part: nn.Module, module: nn.Module) -> None:
+    """Give `part` the parameters and buffers of a module, also those that the module gets later."""
+    part._parameters, part._buffers = module._parameters, module._buffers
+    part._non_persistent_buffers_set = module._non_persistent_buffers_set
+
+
+def twin_of(module: nn.Module, children: dict[str, nn.Module | None], *, training: bool) -> nn.Module:
+    """A copy of a module with other children and another mode; it shares all else."""
+    other = copy.copy(module)
+    vars(other).update(_modules=children, training=training)
+    return other
+
+
+def schemas_of(operation: str) -> list[Any]:
+    """The schemas of every form of an operation of torch that makes its own result; none where there is no such one."""
+    forms = getattr(torch.ops.aten, operation, None) if operation.isidentifier() else None
+    if not isinstance(forms, torch._ops.OpOverloadPacket):
+        return []
+    return [getattr(forms, form)._schema for form in forms.overloads() if "out" not in form]
 
 
 def wrapper_tensor(kind: type[T], shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> T:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.errors import operation
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.batches import Asked, Read, served
 from cnnzoo.training.losses import CrossEntropy, by_position, right
@@ -35,6 +36,7 @@ class Measures:
     characters: float | None = None
 
 
+@operation
 @torch.inference_mode()
 def evaluate(
     network: nn.Module,

@@ -17,7 +17,7 @@ from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.cnn import CNN
 from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet
-from cnnzoo.errors import CheckpointError, OptionError
+from cnnzoo.errors import CheckpointError, OptionError, operation
 from cnnzoo.registry import find
 from cnnzoo.support.files import replacing
 from cnnzoo.support.text import counted
@@ -43,6 +43,7 @@ class Run:
     folder: Path
 
 
+@operation
 def train(
     recipe: Recipe,
     sets: Mapping[str, Split],
@@ -112,12 +113,12 @@ class Session:
         self.recipe, self.sets, self.seed, self.world, self.workers = recipe, sets, seed, world, workers
         if recipe.batch_size % world.size:
             raise OptionError(
-                f"train: {world.size} processes cannot share batches of {recipe.batch_size} evenly; set batch_size to "
+                f"{world.size} processes cannot share batches of {recipe.batch_size} evenly; set batch_size to "
                 f"a multiple of {world.size}"
             )
         if len(sets["train"]) < recipe.batch_size:
             raise OptionError(
-                f"train: {len(sets['train'])} images are fewer than a batch of {recipe.batch_size}; lower batch_size"
+                f"{len(sets['train'])} images are fewer than a batch of {recipe.batch_size}; lower batch_size"
             )
         self.steps_per_epoch = len(Plan(len(sets["train"]), recipe.batch_size, seed, 1, world))
         self.last_step = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
@@ -281,7 +282,7 @@ def require_network(recipe: Recipe, model: CNN) -> None:
             stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
             got = f"{config.name} with {spec.shown(stated)}"
         raise CheckpointError(
-            f"eval: recipe {recipe.name} is for {recipe.network} with {spec.shown(recipe.options)}; got {got}"
+            f"recipe {recipe.name} is for {recipe.network} with {spec.shown(recipe.options)}; got {got}"
         )
 
 
@@ -294,7 +295,7 @@ def require_scores(model: CNN, split: Split) -> None:
     positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
     if model.num_classes != positions * len(split.classes):
         raise OptionError(
-            f"train: {type(model).__name__} gives {model.num_classes} scores; the images show one of "
+            f"{type(model).__name__} gives {model.num_classes} scores; the images show one of "
             f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
         )
 

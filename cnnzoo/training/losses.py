@@ -66,7 +66,7 @@ class Objective(nn.Module):
         super().__init__()
         if aux_weight and not (isinstance(network, AuxiliaryCNN) and network.aux):
             raise OptionError(
-                f"train: loss.aux={aux_weight} weighs auxiliary classifiers, which this {type(network).__name__} does "
+                f"loss.aux={aux_weight} weighs auxiliary classifiers, which this {type(network).__name__} does "
                 "not have; state options.aux=true if it can have them, or leave out loss.aux"
             )
         self.network, self.criterion, self.aux_weight = network, criterion, aux_weight

@@ -16,7 +16,7 @@ from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.images import hold_out
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import CnnzooError, OptionError, suggestion, unknown
+from cnnzoo.errors import CnnzooError, OptionError, operation, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
 from cnnzoo.support.text import counted
 from cnnzoo.training.augmentation import AUGMENTATIONS, CROPS
@@ -192,6 +192,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
+@operation
 def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> Recipe:
     """A recipe that comes with cnnzoo, or one of your own.
 
@@ -224,6 +225,7 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
     return Recipe(name=Path(name).stem, preprocessing=stated, **table)
 
 
+@operation
 def list_recipes() -> list[str]:
     """The names of the recipes that come with cnnzoo."""
     return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
@@ -235,11 +237,11 @@ def _read(name: str) -> dict[str, Any]:
         try:
             table = tomllib.loads(Path(name).read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise OptionError(f"train: {name} is not TOML: {error}") from None
+            raise OptionError(f"{name} is not TOML: {error}") from None
     elif name in list_recipes():
         table = tomllib.loads(files(CATALOGUE).joinpath(f"{name}.toml").read_text("utf-8"))
     else:
-        raise unknown("train", "recipe", name, list_recipes())
+        raise unknown("", "recipe", name, list_recipes())
     if "like" not in table:
         return table
     base = _read(table.pop("like"))
@@ -320,4 +322,4 @@ def make(
         raise
     except (TypeError, ValueError) as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in own.items())
-        raise OptionError(f"train: {stated['name']} cannot be made with {shown}: {error}") from None
+        raise OptionError(f"{stated['name']} cannot be made with {shown}: {error}") from None

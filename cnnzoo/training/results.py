@@ -67,7 +67,7 @@ class Result:
             found = json.loads(path.read_text("utf-8"))
             return cls(**found | {"epochs": [Epoch(**epoch) for epoch in found["epochs"]]})
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"result: {path} is not the result of a training run: {error}") from None
+            raise DataError(f"{path} is not the result of a training run: {error}") from None
 
 
 def result(

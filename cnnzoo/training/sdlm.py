@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.nn import ConnectionTableConv2d, RBFOutput, ScaledTanh, Subsample
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -72,6 +72,7 @@ class SDLM(torch.optim.Optimizer):
                 parameter.addcdiv_(parameter.grad, scale, value=-group["lr"])
 
 
+@operation
 def curvature(network: CNN, criterion: Criterion, images: Tensor, labels: Tensor) -> dict[nn.Parameter, Tensor]:
     """The diagonal Gauss-Newton approximation of the criterion's second derivatives, the mean over images.
 

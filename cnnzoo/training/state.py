@@ -77,7 +77,7 @@ class State:
         except (OSError, RuntimeError) as error:  # torch's own writer does not raise OSErrors
             kept = f"that of epoch {len(epochs) - 1} is intact" if self.path.exists() else "there is none yet"
             raise CheckpointError(
-                f"train: the checkpoint {self.path} could not be written ({first_line(error)}); {kept}: make room on "
+                f"the checkpoint {self.path} could not be written ({first_line(error)}); {kept}: make room on "
                 "the disk and run the same command again"
             ) from None
 
@@ -109,12 +109,12 @@ class State:
                 raise ValueError("another version of cnnzoo wrote it")
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
-            return f"train: {self.path} is not a training checkpoint ({said}); delete it to start afresh"
+            return f"{self.path} is not a training checkpoint ({said}); delete it to start afresh"
         changed = [
             f"{key} {identity.get(key)} there, {new} here"
             for key, new in self.identity.items()
             if identity.get(key) != new
         ]
         if changed:
-            return f"train: {self.path} is of another run ({'; '.join(changed)}); choose another --out"
+            return f"{self.path} is of another run ({'; '.join(changed)}); choose another --out"
         return state

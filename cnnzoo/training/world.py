@@ -1,16 +1,18 @@
 """The processes that train together: one, or as many as torchrun starts."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+from torch import distributed as dist
 
 from cnnzoo.errors import OptionError
+from cnnzoo.support import distributed
 from cnnzoo.support.devices import own_device
+from cnnzoo.support.distributed import Group
 
 T = TypeVar("T")
 
@@ -55,21 +57,17 @@ class World:
     def sum(self, numbers: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:
-            distributed.all_reduce(numbers)
+            dist.all_reduce(numbers)
         return numbers
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give every process the first one's running statistics, which are the ones that it keeps."""
         for buffer in module.buffers() if self.size > 1 else ():
-            distributed.broadcast(buffer, 0)
+            dist.broadcast(buffer, 0)
 
     def agreed(self, value: T) -> T:
-        """What the first process has."""
-        if self.size == 1:
-            return value
-        shared = [value]
-        distributed.broadcast_object_list(shared, device=self.device)
-        return shared[0]
+        """Broadcast the first process's value to all processes."""
+        return Group(self.rank, self.size).broadcast(value, device=self.device)
 
 
 @contextmanager
@@ -82,19 +80,9 @@ def joined(device: torch.device | str | None = None) -> Iterator[World]:
     Raises:
         OptionError: there is no such device.
     """
-    own = own_device("train", device)
+    own = own_device(device)
     if own.type not in ("cpu", "cuda"):
-        raise OptionError(f"train: got device={str(own)!r}; recipes run on cpu and cuda")
-    if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield World(own)
-        return
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
-    ours = not distributed.is_initialized()
-    if ours:
-        distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
-    try:
-        yield World(own, distributed.get_rank(), distributed.get_world_size())
-    finally:
-        if ours:
-            distributed.destroy_process_group()
+        raise OptionError(f"got device={str(own)!r}; recipes run on cpu and cuda")
+    cuda = own.type == "cuda"
+    with torch.cuda.device(own) if cuda else nullcontext(), distributed.joined("nccl" if cuda else "gloo") as group:
+        yield World(own, group.rank, group.size)

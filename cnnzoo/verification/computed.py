@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from cnnzoo.support.torch_private import tree_leaves
 from cnnzoo.verification.operations import DESCRIBED, LAST, MOVES_NOTHING, Call, Facts, by
 
 INPUT = -1

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from cnnzoo.initialization import initialize
 from cnnzoo.initialization.fans import fans
+from cnnzoo.support.torch_private import BATCH_OR_INSTANCE_NORM, tree_leaves
 
-NORMALISED = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+NORMALISED = (BATCH_OR_INSTANCE_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,14 @@ def _checked(batches: Iterator[Batch], root: Path) -> Generator[Batch]:
         for batch in batches:
             if batch.unread and not _there(root):
                 raise DataError(
-                    f"save_features: {root} has gone: {next(iter(batch.unread.values()))}; bring it back, and the same "
-                    "command goes on"
+                    f"{root} has gone: {next(iter(batch.unread.values()))}; bring it back, and the same command goes on"
                 )
             yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"save_features: a process that reads images was killed, most likely for want of memory: {error}; lower "
+            f"a process that reads images was killed, most likely for want of memory: {error}; lower "
             "workers or batch_size, and the same command goes on"
         ) from None
 

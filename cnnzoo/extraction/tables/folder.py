@@ -53,11 +53,11 @@ def list_images(root: Path) -> ImageFolder:
         DataError: there is no such folder, it holds no images, or a link in it leads back to where it is from.
     """
     if not root.is_dir():
-        raise DataError(f"save_features: {root} is not a folder; name the one that the images are in")
+        raise DataError(f"{root} is not a folder; name the one that the images are in")
     found = sorted(_below(root, "", ()), key=lambda one: one[0].split("/"))
     if not found:
         raise DataError(
-            f"save_features: {root} holds no images; expected {root}/<image> or {root}/<class>/<image>, with "
+            f"{root} holds no images; expected {root}/<image> or {root}/<class>/<image>, with "
             f"names that end in {', '.join(_suffixes())}"
         )
     digest = hashlib.sha256()
@@ -70,7 +70,7 @@ def _below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Ite
     """Name, bytes and time of change, in nanoseconds, of each image."""
     here = folder.stat()
     if (here.st_dev, here.st_ino) in above:
-        raise DataError(f"save_features: {folder} is a link that leads back to a folder around it; remove the link")
+        raise DataError(f"{folder} is a link that leads back to a folder around it; remove the link")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):

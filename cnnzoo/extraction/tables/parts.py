@@ -94,9 +94,7 @@ class Parts:
             with safe_open(self.path, framework="pt") as opened:
                 there = origin_in(opened.metadata(), self.path)
         except (SafetensorError, OSError, DataError):
-            raise DataError(
-                f"save_features: {self.path} is there already and is no table of features; choose another name"
-            ) from None
+            raise DataError(f"{self.path} is there already and is no table of features; choose another name") from None
         self._same_run(self.path, there, origin)
         return True
 
@@ -110,24 +108,21 @@ class Parts:
             try:
                 there = dict(json.loads(self.index.read_text("utf-8")))
             except (ValueError, TypeError):
-                raise DataError(
-                    f"save_features: {self.index} is damaged; delete {self.folder} to start afresh"
-                ) from None
+                raise DataError(f"{self.index} is damaged; delete {self.folder} to start afresh") from None
             self._same_run(self.folder, there, origin)
         else:
             try:
                 self.folder.mkdir(exist_ok=True)
                 if any(self.folder.glob("*.safetensors")):
                     raise DataError(
-                        f"save_features: {self.folder} holds parts, but no {self.index.name} that says of what; move "
+                        f"{self.folder} holds parts, but no {self.index.name} that says of what; move "
                         "it away, or choose another name for the table"
                     )
                 with replacing(self.index) as aside:
                     aside.write_text(json.dumps(origin, indent=1), "utf-8")
             except OSError as error:
                 raise DataError(
-                    f"save_features: {self.path} cannot be written: {error.strerror}: {error.filename}; choose another "
-                    "place"
+                    f"{self.path} cannot be written: {error.strerror}: {error.filename}; choose another place"
                 ) from None
 
     def finished(self) -> dict[int, Part]:
@@ -146,7 +141,7 @@ class Parts:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise DataError(
-                f"save_features: {self.path.parent.absolute()} has {free / 1e9:.3g} GB left; the parts and the table "
+                f"{self.path.parent.absolute()} has {free / 1e9:.3g} GB left; the parts and the table "
                 f"of {self.images:,} images with {self.width:,} features need {needed / 1e9:.3g} GB; make room, or "
                 "choose another place"
             )
@@ -180,9 +175,7 @@ class Parts:
         parts = [self._present(number) for number in range(len(self))]
         skipped = {number: why for part in parts for number, why in part.skipped.items()}
         if len(skipped) == self.images:
-            raise DataError(
-                f"save_features: none of the {self.images:,} images in {folder.root} could be read: {skipped[0]}"
-            )
+            raise DataError(f"none of the {self.images:,} images in {folder.root} could be read: {skipped[0]}")
         files = [name for number, name in enumerate(folder.files) if number not in skipped]
         classes = folder.classes
         columns = {"labels": Column.of(torch.tensor(labels(files, classes)))} if classes else {}
@@ -209,7 +202,7 @@ class Parts:
         part = self.read(number)
         if part is None:
             raise DataError(
-                f"save_features: {self._path(number)} is not there, or not whole; processes on several machines need a "
+                f"{self._path(number)} is not there, or not whole; processes on several machines need a "
                 "folder that all of them share; the same command goes on"
             )
         return part
@@ -225,6 +218,6 @@ class Parts:
         ]
         if differing:
             raise DataError(
-                f"save_features: {place} is of another run: {'; '.join(differing)}; choose another name for the table, "
+                f"{place} is of another run: {'; '.join(differing)}; choose another name for the table, "
                 f"or delete {place.name}"
             )

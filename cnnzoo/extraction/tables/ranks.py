@@ -5,7 +5,7 @@ They pass each other names, counts and errors only, the features go through the 
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from cnnzoo.errors import CnnzooError, DataError
+from cnnzoo.support.distributed import joined
 
 T = TypeVar("T")
 
@@ -21,38 +22,35 @@ PATIENCE = timedelta(hours=2)
 
 
 class Ranks:
-    """A context in which the processes of a run agree, take work from one list, and stop together.
-
-    Attributes:
-        rank: the number of this process; that of the first is 0.
-        size: how many there are.
-    """
-
-    rank = 0
-    size = 1
+    """A context in which the processes of a run agree, take work from one list, and stop together."""
 
     def __enter__(self) -> Self:
-        self.started = False
         self.counts = {"taken": 0, "done": 0}
-        if not (dist.is_available() and (dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) > 1)):
-            return self
-        with _together():
-            if not dist.is_initialized():
-                dist.init_process_group("gloo", timeout=PATIENCE)
-                self.started = True
-            self.rank, self.size = dist.get_rank(), dist.get_world_size()
-            self.group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
-            host = os.environ.get("MASTER_ADDR", "localhost")
-            if self.rank == 0:
-                self.store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
-            port = self._broadcast(self.store.port if self.rank == 0 else None)
-            if self.rank:
-                self.store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+        with _together(), ExitStack() as stack:
+            self.group = stack.enter_context(joined("gloo", PATIENCE))
+            if self.size > 1:
+                self.group = self.group._replace(handle=dist.new_group(backend="gloo", timeout=PATIENCE))
+                host = os.environ.get("MASTER_ADDR", "localhost")
+                if self.rank == 0:
+                    self.store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+                port = self.group.broadcast(self.store.port if self.rank == 0 else 0)
+                if self.rank:
+                    self.store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+            self.leave = stack.pop_all().close
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.started:
-            dist.destroy_process_group()
+        self.leave()
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return self.group.rank
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.group.size
 
     def agree(self, work: Callable[[], T]) -> T:
         """What the first process makes of it, in all of them; an error that it meets is an error of all."""
@@ -64,7 +62,7 @@ class Ranks:
                 error = met
         if self.size > 1:
             with _together():
-                result, error = self._broadcast((result, error))
+                result, error = self.group.broadcast((result, error))
         if error is not None:
             raise error
         return result  # pyright: ignore[reportReturnType]
@@ -72,7 +70,7 @@ class Ranks:
     def same(self, value: Any, what: str) -> None:
         """Raise `DataError` unless all processes have the same."""
         if len(set(map(str, self._gather(value)))) > 1:
-            raise DataError(f"save_features: the processes have different {what}; give all of them the same")
+            raise DataError(f"the processes have different {what}; give all of them the same")
 
     def take(self, work: Sequence[T]) -> Iterator[T]:
         """Things to do that no other process has taken, one at a time: the faster ones do more of them."""
@@ -97,7 +95,7 @@ class Ranks:
 
     def conclude(self, error: Exception | None) -> None:
         """Wait for the others; where one of them met an error, all raise it."""
-        said = None if error is None else str(error) if isinstance(error, CnnzooError) else repr(error)
+        said = None if error is None else error.text if isinstance(error, CnnzooError) else repr(error)
         try:
             if said and self.size > 1:
                 with _together():
@@ -109,19 +107,11 @@ class Ranks:
             raise error
         for rank, met in enumerate(errors):
             if met is not None:
-                raise DataError(f"save_features: process {rank} of {self.size} stopped: {met}")
-
-    def _broadcast(self, value: Any) -> Any:
-        box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.group)
-        return box[0]
+                raise DataError(f"process {rank} of {self.size} stopped: {met}")
 
     def _gather(self, value: Any) -> list[Any]:
-        values = [value] * self.size
-        if self.size > 1:
-            with _together():
-                dist.all_gather_object(values, value, group=self.group)
-        return values
+        with _together():
+            return self.group.gather(value)
 
 
 @contextmanager
@@ -131,6 +121,6 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DataError(
-            "save_features: another process of this run has ended, or cannot be reached: "
+            "another process of this run has ended, or cannot be reached: "
             f"{str(error).splitlines()[0]}; the same command goes on with what is finished"
         ) from None

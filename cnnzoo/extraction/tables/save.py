@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import DataError, OptionError
+from cnnzoo.errors import DataError, OptionError, operation
 from cnnzoo.extraction.extractor import features
 from cnnzoo.extraction.tables.batches import Transforms
 from cnnzoo.extraction.tables.folder import list_images
@@ -22,6 +22,7 @@ from cnnzoo.extraction.tables.work import Work
 from cnnzoo.support.files import plain
 
 
+@operation
 def save_features(
     model: CNN,
     folder: Path | str,
@@ -84,13 +85,13 @@ def save_features(
 
 def _check(model: CNN, path: Path, **sizes: int) -> None:
     if path.suffix != ".safetensors":
-        raise OptionError(f"save_features: {path}: tables are safetensors files; call it {path.stem}.safetensors")
+        raise OptionError(f"{path}: tables are safetensors files; call it {path.stem}.safetensors")
     for name, value in sizes.items():
         if value < 1:
-            raise OptionError(f"save_features: got {name}={value}; it is 1 or more")
+            raise OptionError(f"got {name}={value}; it is 1 or more")
     if any(module.training for module in model.modules()):
         raise OptionError(
-            "save_features: the network is in training mode, in which an image's features depend on chance and on the "
+            "the network is in training mode, in which an image's features depend on chance and on the "
             "images beside it; call model.eval() first"
         )
 
@@ -98,7 +99,7 @@ def _check(model: CNN, path: Path, **sizes: int) -> None:
 def _own_transforms(model: CNN) -> Transforms:
     if model.checkpoint is None:
         raise OptionError(
-            "save_features: nothing says how this network wants its images: its weights are random, or from a file "
+            "nothing says how this network wants its images: its weights are random, or from a file "
             "alone; pass transforms= (--transforms TAG), such as those of the published weights that it was trained "
             "from"
         )
@@ -138,7 +139,7 @@ def _missing(parts: Parts, origin: dict[str, Any], strict: bool) -> list[int] | 
     finished = parts.finished()
     unread = next((why for part in finished.values() for why in part.skipped.values()), None)
     if strict and unread:
-        raise DataError(f"save_features: {unread}; leave out strict to go on without it")
+        raise DataError(f"{unread}; leave out strict to go on without it")
     missing = [number for number in range(len(parts)) if number not in finished]
     parts.check_room(missing)
     return missing

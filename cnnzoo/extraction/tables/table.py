@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, operation
 
 KEY = "cnnzoo.features"
 """The entry of the header's metadata that says what made a table."""
@@ -66,6 +66,7 @@ class FeatureTable:
         return tuple(self.origin["layers"])
 
 
+@operation
 def load_features(path: Path | str) -> FeatureTable:
     """A table that `save_features` or `cnnzoo features` wrote.
 
@@ -79,7 +80,7 @@ def load_features(path: Path | str) -> FeatureTable:
 
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"load_features: there is no file {path}")
+        raise DataError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as opened:
             origin = origin_in(opened.metadata(), path)
@@ -92,7 +93,7 @@ def load_features(path: Path | str) -> FeatureTable:
     except DataError:
         raise
     except (SafetensorError, OSError, LookupError, ValueError, RecursionError) as error:
-        raise DataError(f"load_features: {path} is not a whole table of features: {error}; make it again") from None
+        raise DataError(f"{path} is not a whole table of features: {error}; make it again") from None
 
 
 def origin_in(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def origin_in(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
     except (KeyError, ValueError, RecursionError):
         origin = None
     if not isinstance(origin, dict):
-        raise DataError(f"load_features: {path} is no table of features; `cnnzoo features` writes them")
+        raise DataError(f"{path} is no table of features; `cnnzoo features` writes them")
     return origin
 
 

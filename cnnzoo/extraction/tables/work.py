@@ -52,7 +52,7 @@ class Work:
                 self._compute(batches, empty, ranks, display)
         except torch.OutOfMemoryError as error:
             return DataError(
-                f"save_features: the device has too little memory for batches of {self.batch_size}: {error}; lower "
+                f"the device has too little memory for batches of {self.batch_size}: {error}; lower "
                 "batch_size, and the same command goes on"
             )
         except Exception as error:
@@ -68,7 +68,7 @@ class Work:
                     return
                 for why in batch.unread.values():
                     if self.strict:
-                        raise DataError(f"save_features: {why}")
+                        raise DataError(f"{why}")
                     display.say(f"left out: {why}")
                 skipped |= batch.unread
                 if len(batch.images):
