@@ -51,7 +51,7 @@ def _overloads(function, known: list[ModelSpec]) -> Iterator[str]:
     options = inspect.signature(function).parameters["options"]
     yield _overload(function, vouched, [*own, options], function)
     if function is zoo.load_pretrained:  # any repository of the hub
-        hub = {"annotation": typing.Literal[True], "default": inspect.Parameter.empty}
+        hub = {"annotation": bool, "default": inspect.Parameter.empty}
         typed = [p.replace(**hub) if p.name == "hub" else p for p in own]
         yield _overload(function, "str", [*typed, options], function)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,17 @@ from cnnzoo.shapes.trace import check
 from cnnzoo.support.torch_private import children_of
 
 if TYPE_CHECKING:
+    from cnnzoo.checkpoints.table import Checkpoint
     from cnnzoo.registry import Config
+
+
+class Chained(TypedDict, total=False):
+    """The arguments of `CNN` besides its layers."""
+
+    input_shape: tuple[int, int, int] | None
+    head: tuple[str, int] | None
+    num_classes: int
+    init: str | Scheme
 
 
 class CNN(nn.Sequential):
@@ -35,8 +45,13 @@ class CNN(nn.Sequential):
         checkpoint: what its weights are, on a network that `load_pretrained` returned; otherwise None.
     """
 
-    config: "Config | None" = None
-    checkpoint: Any = None
+    # None only on chains put together by hand, and on random weights. Types that say so would make an error of every
+    # `model.config.name` and `model.checkpoint.transforms()`.
+    config: "Config" = None  # pyright: ignore[reportAssignmentType]
+    checkpoint: "Checkpoint" = None  # pyright: ignore[reportAssignmentType]
+    if TYPE_CHECKING:  # for torch a layer is `Tensor | Module`, so that `model.c3.weight` would be an error
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
@@ -105,7 +120,7 @@ class CNN(nn.Sequential):
     def _is_now(self, *, num_classes: int, **options: Any) -> None:
         """Keep what the network says of itself true after its last layer was replaced."""
         self.num_classes = num_classes
-        self.checkpoint = None
+        vars(self).pop("checkpoint", None)
         if self.config is not None:
             known = {"num_classes": num_classes, **options}.items()
             changed = {key: value for key, value in known if key in self.config.options}
@@ -136,7 +151,9 @@ class AuxiliaryCNN(CNN):
 
     aux: nn.ModuleDict
 
-    def __init__(self, layers: Mapping[str, nn.Module], *, aux: Mapping[str, CNN] | None = None, **rest: Any) -> None:
+    def __init__(
+        self, layers: Mapping[str, nn.Module], *, aux: Mapping[str, CNN] | None = None, **rest: Unpack[Chained]
+    ) -> None:
         super().__init__(layers, **rest)
         if aux and not self.num_classes:
             raise OptionError(

@@ -184,7 +184,7 @@ def changed(**fields) -> Recipe:
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: load_recipe("fashion"), cnnzoo.UnknownNameError, r"train: unknown recipe 'fashion'"),
+        (lambda: load_recipe("fashion"), cnnzoo.UnknownNameError, r"load_recipe: unknown recipe 'fashion'"),
         (lambda: changed(epoch=1), cnnzoo.UnknownNameError, r"recipe lenet5_fashion: unknown key 'epoch': did you mean 'epochs'"),
         (lambda: changed(epochs=0), cnnzoo.OptionError, r"got epochs=0; it is a whole number of at least 1"),
         (lambda: changed(batch_size="many"), cnnzoo.OptionError, r"got batch_size='many'; it is a whole number"),
