@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from test_data import write_idx_folder
 from torch import nn
 
 import cnnzoo
@@ -233,10 +234,11 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
         with pytest.raises(
-            cnnzoo.CheckpointError, match=r"last\.pt could not be written \(.*\); that of epoch 1 is intact: make room"
+            cnnzoo.CheckpointError,
+            match=r"could not be written to .*last\.pt \(.*\); that of epoch 1 is intact: make room",
         ):
             loop.train(dataclasses.replace(constant, epochs=2), SETS, tmp_path, progress=False)
-        with pytest.raises(cnnzoo.CheckpointError, match=r"could not be written \(.*\); there is none yet"):
+        with pytest.raises(cnnzoo.CheckpointError, match=r"could not be written to .* \(.*\); there is none yet"):
             loop.train(constant, SETS, tmp_path / "new", progress=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -275,7 +277,7 @@ def test_checkpoint_of_another_run(tmp_path: Path) -> None:
     with pytest.raises(cnnzoo.CheckpointError, match=r"\(network lenet5 there, tutorial_lenet5_sigmoid here\)"):
         loop.train(network, SETS, tmp_path, progress=False)
     (tmp_path / "last.pt").write_bytes(b"nonsense")
-    with pytest.raises(cnnzoo.CheckpointError, match=r"is not a training checkpoint .*; delete it to start afresh"):
+    with pytest.raises(cnnzoo.CheckpointError, match=r"is not the state of a run .*; delete it to start afresh"):
         loop.train(TINY, SETS, tmp_path, progress=False)
     torch.save({"identity": {}, "epochs": [{"epoch": 1}]}, tmp_path / "last.pt")
     with pytest.raises(cnnzoo.CheckpointError, match=r"another version of cnnzoo wrote it\); delete it"):
@@ -476,3 +478,24 @@ def test_trains_on_cuda(tmp_path: Path) -> None:
     assert run.epochs[-1].test_accuracy > 0.95
     assert next(run.model.parameters()).is_cuda
     assert os.path.exists(tmp_path / "model.safetensors")
+
+
+def test_by_name_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line does: the recipe by name, the images from a folder, the results under `runs/`."""
+    write_idx_folder(tmp_path, repeat=8)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.toml").write_text('like = "lenet5_fashion"\nsteps = 2\nbatch_size = 16\n')
+    run = cnnzoo.train("short.toml", tmp_path, device="cpu", progress=False, workers=0, seed=3)
+    assert run.folder == Path("runs") / "short-seed3"
+    assert run.epochs[-1].step == 2
+    test = load_recipe("lenet5_fashion").load_data(tmp_path)["test"]
+    assert cnnzoo.evaluate(str(run.folder), test).accuracy == run.epochs[-1].test_accuracy
+    with pytest.raises(cnnzoo.UnknownNameError, match=r"^train: unknown recipe 'lenet5_mnst': did you mean"):
+        cnnzoo.train("lenet5_mnst", tmp_path)
+
+
+def test_images_of_nobody_s_weights() -> None:
+    model, test = cnnzoo.create("lenet5"), tiny.bars(4)
+    with pytest.raises(cnnzoo.OptionError, match=r"^evaluate: nothing says how this LeNet5 wants its images; pass pre"):
+        evaluate(model, test)
+    assert evaluate(model, test, TINY.preprocessing).loss > 0

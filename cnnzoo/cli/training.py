@@ -139,13 +139,12 @@ def eval_(
     """
     from cnnzoo.data.images import ImageSet
     from cnnzoo.training.evaluation import evaluate
-    from cnnzoo.training.loop import require_network, require_scores
-    from cnnzoo.training.recipe import load_recipe
+    from cnnzoo.training.recipe import load_recipe, require_scores
     from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
     model = _weights_for(stated, what or f"runs/{stated.name}-seed0", hub, zero_channels)
-    require_network(stated, model)
+    stated.require(model)
     sets: dict[str, Any] = stated.load_data(folder, download=download)
     if seed is not None:
         sets = stated.hold_out(sets, seed)
@@ -177,13 +176,12 @@ def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> 
     from cnnzoo.checkpoints.folder import describe
     from cnnzoo.data.image_files import class_names, known_classes
     from cnnzoo.registry import ModelName
-    from cnnzoo.training.loop import network_options
     from cnnzoo.zoo import load_pretrained
 
     model: Any
     if Path(what).is_file() and describe(Path(what)) is None:
         data = recipe.data["name"]
-        options = network_options(recipe, class_names(data)) if data in known_classes() else recipe.options
+        options = recipe.options_for(class_names(data)) if data in known_classes() else recipe.options
         name = ModelName(recipe.network)
         model = load_pretrained(name, checkpoint=what, zero_channels=zero_channels, **options)
     else:

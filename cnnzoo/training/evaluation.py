@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import operation
+from cnnzoo.errors import OptionError, operation
+from cnnzoo.registry import ModelName
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.batches import Asked, Read, served
 from cnnzoo.training.losses import CrossEntropy, by_position, right
 from cnnzoo.training.world import World
+from cnnzoo.zoo import load_pretrained
 
 Views = Literal["middle", "ten"]
 """Of each image the middle, or four corners and the middle, each also mirrored, whose probabilities are averaged."""
@@ -39,9 +41,9 @@ class Measures:
 @operation
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module,
+    network: nn.Module | str,
     split: ImageSet | ImageFiles,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None = None,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
     *,
     views: Views = "middle",
@@ -52,15 +54,25 @@ def evaluate(
     """Measure a network on a test set, in evaluation mode and in the precision of its weights.
 
     Args:
-        network: it is left in evaluation mode.
+        network: it is left in evaluation mode; a name is loaded by `load_pretrained`.
         split: the test images; every process takes its part of them.
-        preprocessing: what becomes of an image.
+        preprocessing: what becomes of an image; by default what the network's weights want.
         criterion: scores and labels to a mean loss; by default the cross-entropy.
         views: what the network sees of each image.
         batch_size: of what the network sees at once.
         world: the processes, on the network's device; by default this one.
         workers: processes that read files, by default one less than there are processors.
+
+    Raises:
+        OptionError: nothing says what becomes of an image.
+        DataError: an image cannot be read.
+
+    Example:
+        sets = cnnzoo.load_recipe("lenet5_mnist").load_data("data/mnist")
+        print(cnnzoo.evaluate("lenet5.mnist", sets["test"]).accuracy)
     """
+    network = network if isinstance(network, nn.Module) else load_pretrained(ModelName(network))
+    preprocessing = preprocessing or _preprocessing_of(network)
     world = world or World(next((one.device for one in network.parameters()), torch.device("cpu")))
     criterion = criterion or CrossEntropy()
     network.eval()
@@ -81,6 +93,16 @@ def evaluate(
         top5=top5 if positions == 1 and len(split.classes) >= 100 else None,
         characters=characters / positions if positions > 1 else None,
     )
+
+
+def _preprocessing_of(network: nn.Module) -> Preprocessing:
+    found = getattr(getattr(network, "checkpoint", None), "preprocessing", None)
+    if found is None:
+        raise OptionError(
+            f"nothing says how this {type(network).__name__} wants its images; pass preprocessing, such as "
+            "cnnzoo.load_recipe(...).preprocessing"
+        )
+    return found
 
 
 def _scores(network: nn.Module, inputs: Tensor) -> Tensor:

@@ -2,12 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,7 @@ from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.cnn import CNN
 from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet
-from cnnzoo.errors import CheckpointError, OptionError, operation
-from cnnzoo.registry import find
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.support.files import replacing
 from cnnzoo.support.text import counted
 from cnnzoo.training.batches import Batch, Plan, Split, loader
@@ -26,7 +24,7 @@ from cnnzoo.training.curves import can_draw, draw
 from cnnzoo.training.display import Display
 from cnnzoo.training.evaluation import Measures, evaluate
 from cnnzoo.training.losses import Objective
-from cnnzoo.training.recipe import Recipe
+from cnnzoo.training.recipe import Recipe, load_recipe, require_scores
 from cnnzoo.training.results import RESULT, result
 from cnnzoo.training.sdlm import SDLM
 from cnnzoo.training.state import Epoch, State
@@ -45,9 +43,9 @@ class Run:
 
 @operation
 def train(
-    recipe: Recipe,
-    sets: Mapping[str, Split],
-    folder: Path | str,
+    recipe: Recipe | str,
+    sets: Mapping[str, Split] | Path | str | None = None,
+    folder: Path | str | None = None,
     *,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -55,20 +53,22 @@ def train(
     workers: int | None = None,
     command: str = "",
 ) -> Run:
-    """Run a recipe, or go on with it where an earlier call in the same folder stopped.
+    """Run a recipe, or resume where an earlier call in the same folder stopped.
 
-    Every epoch ends with a checkpoint, written aside and renamed, so that a killed run loses less than an epoch; the
+    After every epoch the run's state is written aside and renamed, so that a killed run loses less than an epoch; the
     random numbers of an epoch follow from seed and epoch alone, so that a resumed run equals an uninterrupted one.
 
     Under torchrun the processes share every batch; the first of them writes. Batch normalisation then sees each
     process's own part of a batch.
 
     Args:
-        recipe: what to do.
-        sets: images to train (`"train"`) and to measure on (`"test"`); `"validation"` is measured too, and by default
-            held out of the training set where the recipe states how many images.
-        folder: where `last.pt` (the checkpoint) and `log.jsonl` go, and at the end `model.safetensors` with its
-            `config.json` and card, `result.json`, and `curves.png` where matplotlib is installed.
+        recipe: what to do; a name or a path is read by `load_recipe`.
+        sets: images to train (`"train"`) and to measure on (`"test"`), or the folder from which the recipe loads them;
+            `"validation"` is measured too, and by default held out of the training set where the recipe states how
+            many images.
+        folder: where `last.pt` (the run's state) and `log.jsonl` go, and at the end `model.safetensors` with its
+            `config.json` and card, `result.json`, and `curves.png` where matplotlib is installed; by default
+            `runs/RECIPE-seedN`.
         seed: of the weights, the order of the images and their augmentation.
         device: where to train; by default CUDA where there is one.
         progress: whether to show a progress bar and a line for each epoch.
@@ -76,10 +76,18 @@ def train(
         command: what was typed, for `result.json`.
 
     Raises:
-        CheckpointError: the folder holds the checkpoint of another run, or a checkpoint could not be written.
+        UnknownNameError: there is no recipe of that name.
+        DataError: the folder does not hold the recipe's data set.
+        CheckpointError: the folder holds the state of another run, or the state could not be written.
         OptionError: the images do not fit the recipe's network, or their number its batches.
+
+    Example:
+        run = cnnzoo.train("lenet5_mnist", "data/mnist")
+        print(run.epochs[-1].test_accuracy, run.folder / "model.safetensors")
     """
-    folder = Path(folder)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    sets = sets if isinstance(sets, Mapping) else recipe.load_data(sets)
+    folder = Path("runs") / f"{recipe.name}-seed{seed}" if folder is None else Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         world = stack.enter_context(joined(device))
@@ -141,7 +149,7 @@ class Session:
 
     def _network(self) -> CNN:
         recipe, device = self.recipe, self.world.device
-        options = network_options(recipe, self.sets["train"].classes)
+        options = recipe.options_for(self.sets["train"].classes)
         network = construct_named(recipe.network, options, device=device, seed=self.seed, init=recipe.init is None)
         recipe.initialize(network, torch.Generator(device).manual_seed(self.seed))
         assert isinstance(network, CNN)
@@ -256,48 +264,6 @@ class Total:
         """Over the images of all processes."""
         loss, hits, seen = self.world.sum(torch.stack([self.loss, self.hits, torch.full_like(self.loss, self.seen)]))
         return (loss / seen).item(), (hits / seen).item()
-
-
-def network_options(recipe: Recipe, classes: Sequence[str]) -> dict[str, Any]:
-    """The recipe's options, with as many classes as there are where the network takes that."""
-    spec = find(recipe.network, f"recipe {recipe.name}")
-    spec.check(recipe.options, f"recipe {recipe.name}")
-    head = spec.parameters.get("num_classes")
-    if head is None or "num_classes" in recipe.options or head.default == len(classes):
-        return recipe.options
-    return {**recipe.options, "num_classes": len(classes)}
-
-
-def require_network(recipe: Recipe, model: CNN) -> None:
-    """Raise unless a network with weights is that of a recipe.
-
-    Raises:
-        CheckpointError: it is another one.
-    """
-    spec, config = find(recipe.network, f"recipe {recipe.name}"), model.config
-    if config is None or config.name != spec.name or not spec.is_same(config.options, recipe.options):
-        got = "a network put together by hand"
-        if config is not None:
-            defaults = find(config.name).parameters
-            stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
-            got = f"{config.name} with {spec.shown(stated)}"
-        raise CheckpointError(
-            f"recipe {recipe.name} is for {recipe.network} with {spec.shown(recipe.options)}; got {got}"
-        )
-
-
-def require_scores(model: CNN, split: Split) -> None:
-    """Raise unless a network gives as many scores as a test set has classes.
-
-    Raises:
-        OptionError: it gives others.
-    """
-    positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
-    if model.num_classes != positions * len(split.classes):
-        raise OptionError(
-            f"{type(model).__name__} gives {model.num_classes} scores; the images show one of "
-            f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
-        )
 
 
 def _write_log(epochs: list[Epoch], path: Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from cnnzoo.cnn import CNN
 from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
-from cnnzoo.data.images import hold_out
+from cnnzoo.data.images import ImageSet, hold_out
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import CnnzooError, OptionError, operation, suggestion, unknown
+from cnnzoo.errors import CheckpointError, CnnzooError, OptionError, operation, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
+from cnnzoo.registry import ModelSpec, find
 from cnnzoo.support.text import counted
 from cnnzoo.training.augmentation import AUGMENTATIONS, CROPS
 from cnnzoo.training.batches import Split, Transforms
@@ -35,7 +37,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 Stated = dict[str, Any]
-"""One of several kinds of a thing: its `name`, and its arguments."""
+"""A component chosen by name, with its arguments: `{"name": "sgd", "lr": 0.1}`."""
 
 LENGTH = {"epochs", "steps"}
 """How long a run is; stating one takes the place of the other."""
@@ -180,6 +182,36 @@ class Recipe:
         left, held_out = hold_out(training, self.validation, seed)
         return {**sets, "train": left, "validation": held_out}
 
+    def options_for(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The network's arguments, with as many classes as there are where the network takes that."""
+        spec = self._spec()
+        head = spec.parameters.get("num_classes")
+        if head is None or "num_classes" in self.options or head.default == len(classes):
+            return self.options
+        return {**self.options, "num_classes": len(classes)}
+
+    def require(self, model: CNN) -> None:
+        """Raise unless a network with weights is the one that the recipe trains.
+
+        Raises:
+            CheckpointError: it is another one.
+        """
+        spec, config = self._spec(), model.config
+        if config is None or config.name != spec.name or not spec.is_same(config.options, self.options):
+            got = "a network put together by hand"
+            if config is not None:
+                defaults = find(config.name).parameters
+                stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
+                got = f"{config.name} with {spec.shown(stated)}"
+            raise CheckpointError(
+                f"recipe {self.name} is for {self.network} with {spec.shown(self.options)}; got {got}"
+            )
+
+    def _spec(self) -> ModelSpec:
+        spec = find(self.network, f"recipe {self.name}")
+        spec.check(self.options, f"recipe {self.name}")
+        return spec
+
     @property
     def length(self) -> str:
         """Of the run, in words."""
@@ -229,6 +261,20 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
 def list_recipes() -> list[str]:
     """The names of the recipes that come with cnnzoo."""
     return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
+
+
+def require_scores(model: CNN, split: Split) -> None:
+    """Raise unless a network gives as many scores as a test set has classes.
+
+    Raises:
+        OptionError: it gives others.
+    """
+    positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
+    if model.num_classes != positions * len(split.classes):
+        raise OptionError(
+            f"{type(model).__name__} gives {model.num_classes} scores; the images show one of "
+            f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
+        )
 
 
 def _read(name: str) -> dict[str, Any]:

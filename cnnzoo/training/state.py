@@ -77,7 +77,7 @@ class State:
         except (OSError, RuntimeError) as error:  # torch's own writer does not raise OSErrors
             kept = f"that of epoch {len(epochs) - 1} is intact" if self.path.exists() else "there is none yet"
             raise CheckpointError(
-                f"the checkpoint {self.path} could not be written ({first_line(error)}); {kept}: make room on "
+                f"the state of the run could not be written to {self.path} ({first_line(error)}); {kept}: make room on "
                 "the disk and run the same command again"
             ) from None
 
@@ -85,7 +85,7 @@ class State:
         """Bring network and optimiser to the saved state, if there is one; only the first process reads it.
 
         Raises:
-            CheckpointError: the file is of another run, or no checkpoint.
+            CheckpointError: the file is of another run, or no state of a run.
         """
         state = world.agreed(self._read() if world.is_first else None)
         if isinstance(state, str):
@@ -109,7 +109,7 @@ class State:
                 raise ValueError("another version of cnnzoo wrote it")
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
-            return f"{self.path} is not a training checkpoint ({said}); delete it to start afresh"
+            return f"{self.path} is not the state of a run ({said}); delete it to start afresh"
         changed = [
             f"{key} {identity.get(key)} there, {new} here"
             for key, new in self.identity.items()
