@@ -25,6 +25,11 @@ def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> di
         kind: a class, several, or a part of a class's name in any case: `"conv"` finds `Conv2d` and LeNet-5's
             `ConnectionTableConv2d`. By default every leaf.
         pattern: shell-style, on the dotted name: `"conv4_*"`.
+
+    Examples:
+        >>> import cnnzoo
+        >>> list(cnnzoo.layers(cnnzoo.create("lenet5", device="meta")))[:3]
+        ['c1', 'tanh1', 's2']
     """
     found = {}
     for name, module in model.named_modules():
@@ -43,7 +48,13 @@ def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> di
 
 @operation
 def parameters(model: nn.Module, pattern: str = "*") -> dict[str, nn.Parameter]:
-    """Parameters by name, in order; `pattern` is shell-style, on the dotted name: `"*.bias"`."""
+    """Parameters by name, in order; `pattern` is shell-style, on the dotted name: `"*.bias"`.
+
+    Examples:
+        >>> import cnnzoo
+        >>> sorted(cnnzoo.parameters(cnnzoo.create("lenet5", device="meta"), "c*.weight"))
+        ['c1.weight', 'c3.weight', 'c5.weight']
+    """
     return {name: parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)}
 
 
@@ -62,6 +73,12 @@ def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -
 
     Raises:
         UnknownNameError: there is no such layer.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.freeze(cnnzoo.create("lenet5", seed=0), until="s4")
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad][:2]
+        ['c5.weight', 'c5.bias']
     """
     for module in _until(model, until):
         for parameter in module.parameters(recurse=False):
@@ -75,7 +92,14 @@ def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -
 
 @operation
 def unfreeze(model: nn.Module, until: str | None = None) -> nn.Module:
-    """Give back to training what `freeze` with the same `until` kept out of it, running statistics included."""
+    """Give back to training what `freeze` with the same `until` kept out of it, running statistics included.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.unfreeze(cnnzoo.freeze(cnnzoo.create("lenet5", seed=0)))
+        >>> all(parameter.requires_grad for parameter in model.parameters())
+        True
+    """
     for module in _until(model, until):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
@@ -113,6 +137,12 @@ def truncate(model: CNN, *, after: str) -> CNN:
     Raises:
         UnknownNameError: the chain has no such layer.
         OptionError: the network is no chain.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.truncate(cnnzoo.create("lenet5", seed=0), after="s4")(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 16, 5, 5])
     """
     extract = f"`cnnzoo.extract(model, {after!r})` stops there."
     if not isinstance(model, CNN):
@@ -148,6 +178,14 @@ def parameter_groups(
         OptionError: `decay` is out of range, or everything is frozen.
 
     Source: the layer-wise decay of Bao et al. 2022, "BEiT".
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> groups = cnnzoo.parameter_groups(cnnzoo.create("resnet18", seed=0), lr=0.1, decay=0.5)
+        >>> round(groups[-1]["lr"], 4), groups[0]["lr"] < groups[-1]["lr"]
+        (0.1, True)
+        >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     """
     if not 0 < decay <= 1:
         raise OptionError(f"got decay={decay}; it is above 0 and at most 1, which is one rate for all")

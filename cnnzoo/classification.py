@@ -72,8 +72,9 @@ def classify(
         DataError: no digit was found.
 
     Examples:
-        >>> model = load_pretrained("lenet5")
-        >>> classify(model, [Image.open("digit.jpg")])[0][0].label
+        >>> import cnnzoo
+        >>> seven = cnnzoo.data.samples("mnist")[7].image
+        >>> cnnzoo.classify(cnnzoo.load_pretrained("lenet5"), [seven])[0][0].label
         '7'
     """
     from PIL import ImageOps

@@ -159,6 +159,12 @@ def register(
 
     Raises:
         OptionError: the name is taken, or a parameter could be given by position.
+
+    Examples:
+        >>> import cnnzoo
+        >>> @cnnzoo.register(cnnzoo.Paper("lenet"), input_shape=(1, 28, 28))  # doctest: +SKIP
+        ... def my_lenet(*, num_classes: int = 10) -> cnnzoo.CNN:
+        ...     return cnnzoo.lenet5(num_classes=num_classes, activation="relu")
     """
 
     def decorate(function: Callable[P, M]) -> Callable[P, M]:
@@ -200,6 +206,11 @@ def spec(name: str) -> ModelSpec:
 
     Raises:
         UnknownNameError: there is none of that name; the message offers the nearest ones.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.spec("vgg16").family, cnnzoo.spec("vgg16").input_shape
+        ('vgg', (3, 224, 224))
     """
     return find(name)
 
@@ -256,6 +267,11 @@ def list_models(
 
     Raises:
         UnknownNameError: there is no such family.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.list_models("vgg1?")
+        ['vgg11', 'vgg13', 'vgg16', 'vgg19']
     """
     known = list(specs())
     if family is not None and family not in {one.family for one in known}:

@@ -46,6 +46,14 @@ def create(
     Raises:
         UnknownNameError: no network has that name; the message offers the nearest ones.
         OptionError: the network does not have that option, or not that value.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.create("lenet5", classic=True, seed=0)(torch.zeros(1, 1, 32, 32)).shape
+        torch.Size([1, 10])
+        >>> cnnzoo.create("resnet50", num_classes=5, device="meta").num_classes
+        5
     """
     return construct_named(name, options, device=device, dtype=dtype, init=init, seed=seed)
 
@@ -108,6 +116,14 @@ def load_pretrained(
         UnknownNameError: no network or tag has that name.
         OptionError: the network does not have that option.
         CheckpointError: the file is missing, damaged or not at hand, or fits another network or variant.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.load_pretrained("lenet5")
+        >>> image = cnnzoo.data.samples("mnist")[3].image
+        >>> scores = model(model.checkpoint.transforms()(image).unsqueeze(0))
+        >>> model.checkpoint.classes[scores.argmax()]
+        '3'
     """
     access = Access(hub, revision, cache_dir, token, progress, checksum)
     source = locate(name, checkpoint, options, access)

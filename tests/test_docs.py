@@ -1,9 +1,16 @@
-"""The examples of README and documentation run, page by page, from top to bottom."""
+"""The examples of README, documentation and docstrings run, each page from top to bottom."""
 
+import doctest
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import tiny
+from test_data import write_idx_folder
+
+import cnnzoo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -25,10 +32,35 @@ def test_readme_has_examples() -> None:
 
 
 def test_package_docstring_is_true() -> None:
-    import doctest
-
-    import cnnzoo
-
     finder = doctest.DocTestFinder(recurse=False)
     failed = sum(doctest.DocTestRunner().run(test).failed for test in finder.find(cnnzoo, globs={}))
     assert failed == 0
+
+
+FUNCTIONS = sorted(
+    f"{room}.{name}"
+    for room in ("", ".data", ".initialization", ".interpretation", ".shapes", ".training")
+    for name in getattr(import_module(f"cnnzoo{room}"), "__all__", dir(import_module(f"cnnzoo{room}")))
+    if inspect.isfunction(getattr(import_module(f"cnnzoo{room}"), name)) and not name.startswith("_")
+)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the images that examples name: `data/mnist`, and `photos` with two classes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    write_idx_folder(tmp_path / "data" / "mnist")
+    tiny.write_folder(tmp_path / "photos", splits=("train", "test"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", [path for path in FUNCTIONS if path.removeprefix(".") not in cnnzoo.list_models()])
+def test_public_functions_have_examples_that_run(path: str, sandbox: Path) -> None:
+    room, _, name = path.rpartition(".")
+    function = inspect.unwrap(getattr(import_module(f"cnnzoo{room}"), name))
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
+    assert example.examples, f"cnnzoo{path} shows no example"
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(example, out=said.append).failed == 0, "".join(said)

@@ -447,7 +447,7 @@ def test_unknown_recipe():
 
 
 def test_unknown_mode():
-    with pytest.raises(OptionError, match=r"^he2015: got mode='fan_avg'; it is 'fan_in' or 'fan_out'$"):
+    with pytest.raises(OptionError, match=r"^initialize: got mode='fan_avg'; it is 'fan_in' or 'fan_out'$"):
         initialize(nn.Linear(2, 2), partial(he2015, mode="fan_avg"))
 
 

@@ -198,6 +198,13 @@ def from_layout(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> di
 
     Raises:
         CheckpointError: that library has no such network.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.create("resnet18", seed=0)
+        >>> theirs = cnnzoo.to_layout(model, "torchvision")
+        >>> cnnzoo.from_layout(model, theirs, "torchvision").keys() == model.state_dict().keys()
+        True
     """
     if layout != "cnnzoo":
         _check_variant(model, layout)
@@ -220,6 +227,12 @@ def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: that library has no such network.
+
+    Examples:
+        >>> import cnnzoo
+        >>> tensors = cnnzoo.to_layout(cnnzoo.create("resnet18", seed=0), "torchvision")
+        >>> list(tensors)[:2]
+        ['conv1.weight', 'bn1.weight']
     """
     tensors: dict[str, Tensor] = model.state_dict()
     if layout == "cnnzoo":

@@ -27,6 +27,12 @@ def save_pretrained(model: CNN, folder: Path | str) -> None:
 
     Raises:
         CheckpointError: the network was put together by hand, and no constructor could build it again.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.save_pretrained(cnnzoo.create("lenet5", num_classes=3, seed=0), "mine")
+        >>> cnnzoo.load_pretrained("mine").num_classes
+        3
     """
     if model.config is None:
         raise CheckpointError(
@@ -64,6 +70,10 @@ def push_to_hub(
 
     Raises:
         CheckpointError: the hub refused, or could not be reached; the message says why.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.push_to_hub(cnnzoo.create("lenet5", seed=0), "owner/lenet5")  # doctest: +SKIP
     """
     from cnnzoo.checkpoints.hub import push
 

@@ -72,7 +72,13 @@ class Checkpoint:
 
 @operation
 def list_checkpoints(name: str) -> list[Checkpoint]:
-    """The published weights of a network, the default first."""
+    """The published weights of a network, the default first.
+
+    Examples:
+        >>> import cnnzoo
+        >>> [one.tag for one in cnnzoo.list_checkpoints("vgg16")]
+        ['tv_in1k', 'imagenet1k_v1', 'imagenet1k_features']
+    """
     table = read_table("checkpoints/table.toml")
     return [_checkpoint(row, table["defaults"]) for row in table.get(name, ())]
 

@@ -34,6 +34,13 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
 
     Raises:
         CheckpointError: it could not be written; what was there before is intact.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.write_weights({"weight": torch.ones(2)}, "two.safetensors")
+        >>> cnnzoo.read_weights("two.safetensors")[0]["weight"]
+        tensor([1., 1.])
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -71,6 +78,14 @@ def read_weights(
 
     Raises:
         CheckpointError: there is no such file or entry, or it is damaged, of another format, or holds no tensors.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.write_weights(cnnzoo.create("lenet5", seed=0), "lenet5.safetensors")
+        >>> tensors, metadata = cnnzoo.read_weights("lenet5.safetensors")
+        >>> tensors["c1.weight"].shape
+        torch.Size([6, 1, 5, 5])
     """
     path = Path(path)
     tensors, metadata = _sharded(path, mmap) if is_index(path) else _tensors(path, mmap, weights_key)

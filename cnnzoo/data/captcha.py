@@ -220,6 +220,13 @@ def captchas(
 
     Raises:
         DataError: the `captcha` package is not installed, or the file or folder holds too few or other images.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> sets = cnnzoo.data.captchas(train=2, test=1, length=5, processes=0)
+        >>> sets["test"].labels.shape
+        torch.Size([1, 5])
     """
     kind = Captcha(charset, length, width, height, seed)
     if folder is None:
@@ -252,6 +259,10 @@ def write_captchas(
         test: test images.
         processes: that draw; by default one less than there are processors.
         advance: is told how many more images are done.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.data.write_captchas("captchas.zip", cnnzoo.data.Captcha(), train=2, test=1)
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("captchas.json", json.dumps(asdict(captcha) | {"train": train, "test": test}))

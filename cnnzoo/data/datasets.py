@@ -35,6 +35,11 @@ def fashion_mnist(folder: Path | str | None = None, *, download: bool = False) -
     Raises:
         DataError: the data set is in none of these forms, a file is damaged or of another data set, or a class is
             missing.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.data.fashion_mnist("data/mnist")["train"].classes[9]
+        'Ankle boot'
     """
     return _load("fashion_mnist", folder, download)
 
@@ -44,6 +49,13 @@ def mnist(folder: Path | str | None = None, *, download: bool = False) -> dict[s
     """Load MNIST, the digits: 60,000 images in `"train"` and 10,000 in `"test"`, (N, 1, 28, 28), ten classes.
 
     Arguments and errors are those of `fashion_mnist`, with `MNIST/raw`; there is no Debian package of it.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> sets = cnnzoo.data.mnist("data/mnist")
+        >>> sets["test"].images.shape[1:], sets["test"].classes[3]
+        (torch.Size([1, 28, 28]), '3')
     """
     return _load("mnist", folder, download)
 
@@ -62,6 +74,12 @@ def cifar10(folder: Path | str | None = None, *, download: bool = False) -> dict
     Raises:
         DataError: the data set is in none of these forms, a file is damaged, a pickle does not have the MD5 sum
             that its authors state, or a class is missing.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.data.cifar10("data/cifar-10-batches-bin")["test"].images.shape  # doctest: +SKIP
+        torch.Size([10000, 3, 32, 32])
     """
     return _load("cifar10", folder, download)
 
@@ -72,6 +90,11 @@ def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dic
 
     The folders are `cifar-100-python` and `cifar-100-binary`, the archives `cifar-100-python.tar.gz` and
     `cifar-100-binary.tar.gz`.
+
+    Examples:
+        >>> import cnnzoo
+        >>> len(cnnzoo.data.cifar100("data/cifar-100-binary")["test"].classes)  # doctest: +SKIP
+        100
     """
     return _load("cifar100", folder, download)
 
@@ -86,6 +109,12 @@ def image_folder(folder: Path | str | None = None, *, download: bool = False) ->
 
     Raises:
         DataError: no folder was named, it holds something else, or its two parts have different classes.
+
+    Examples:
+        >>> import cnnzoo
+        >>> sets = cnnzoo.data.image_folder("photos")
+        >>> sets["train"].classes, len(sets["test"])
+        (('green', 'red'), 2)
     """
     if folder is None or download:
         raise DataError(

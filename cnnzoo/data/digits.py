@@ -86,7 +86,10 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
         DataError: nothing in the image stands out from its ground.
 
     Examples:
-        >>> classify(load_pretrained("lenet5"), find_digits(Image.open("digits.jpg")))
+        >>> import cnnzoo
+        >>> found = cnnzoo.data.find_digits(cnnzoo.data.samples("mnist")[7].image)
+        >>> [image.size for image in found]
+        [(28, 28)]
     """
     from PIL import Image as images
 

@@ -31,6 +31,11 @@ def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
 
     Raises:
         DataError: there is no such file, or it is not an image.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.data.open_image("photos/train/red/0.png").size
+        (80, 60)
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -82,7 +87,8 @@ def samples(data: str = "mnist") -> list[Sample]:
         UnknownNameError: there are no images of that data set.
 
     Examples:
-        >>> samples()[7].label
+        >>> import cnnzoo
+        >>> cnnzoo.data.samples()[7].label
         '7'
     """
     if data not in SAMPLES:

@@ -67,7 +67,10 @@ def hold_out(
         DataError: nothing would be left to train on.
 
     Examples:
-        >>> training, held_out = hold_out(cifar10("data")["train"], 5000, seed=0)
+        >>> import cnnzoo
+        >>> training, held_out = cnnzoo.data.hold_out(cnnzoo.data.mnist("data/mnist")["train"], 5, seed=0)
+        >>> len(training), len(held_out)
+        (15, 5)
     """
     if not 0 < count < len(images):
         raise DataError(

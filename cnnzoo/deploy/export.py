@@ -42,6 +42,10 @@ def export_onnx(
 
     Raises:
         DeployError: a package is missing, the network cannot be exported, or the file computes something else.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.export_onnx(cnnzoo.load_pretrained("lenet5"), "lenet5.onnx")
     """
     require(*WRITING, *(["onnxruntime"] if calibration is not None else []))
     path = Path(path)

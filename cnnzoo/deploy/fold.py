@@ -35,6 +35,13 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
         DeployError: the network's `forward` branches on values, or the folded network computes something else.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> folded = cnnzoo.fold_batchnorm(cnnzoo.create("cifar_resnet20", seed=0))
+        >>> any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+        False
     """
     reference = Reference(model, random_images(model, input_shape))
     made = folded(model)

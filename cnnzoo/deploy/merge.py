@@ -46,6 +46,13 @@ def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -
 
     Raises:
         DeployError: the merged network computes something else.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> merged = cnnzoo.merge_branches(cnnzoo.create("inception", in_channels=192, seed=0), (192, 28, 28))
+        >>> merged(torch.zeros(1, 192, 28, 28)).shape
+        torch.Size([1, 256, 28, 28])
     """
     reference = Reference(model, random_images(model, input_shape))
     made = merged(model)

@@ -103,6 +103,13 @@ def optimize(
     Raises:
         DeployError: no backend can run the network, or the one asked for cannot.
         OptionError: an option that does not exist, or does not go with another.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> fast = cnnzoo.optimize(cnnzoo.load_pretrained("lenet5"), backend="eager", progress=False)
+        >>> fast(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 10])
     """
     if backend != "auto" and backend not in BACKENDS:
         raise unknown("", "backend", str(backend), ["auto", *BACKENDS])

@@ -121,6 +121,7 @@ def draw(
         ShapeError: a layer cannot take what reaches it.
 
     Examples:
+        >>> import cnnzoo
         >>> cnnzoo.draw("resnet50", style="graph", depth=1).title
         'resnet50'
     """

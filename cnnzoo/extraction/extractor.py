@@ -97,6 +97,13 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
     Raises:
         UnknownNameError: there is no such layer, or none that the pattern matches.
         OptionError: no layer is named, the network does not call it, or a module around it cannot be traced.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> extractor = cnnzoo.extract(cnnzoo.create("lenet5", seed=0), "c1", "c3")
+        >>> {name: tuple(maps.shape) for name, maps in extractor(torch.zeros(2, 1, 28, 28)).items()}
+        {'c1': (2, 6, 28, 28), 'c3': (2, 16, 10, 10)}
     """
     return Extractor(model, record(model, layers, "extract"))
 
@@ -117,6 +124,13 @@ def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None =
         UnknownNameError: there is no such layer, or none that the pattern matches.
         OptionError: as for `extract`, or the network tells neither its input shape nor, by a linear layer, what its
             classifier is.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> features = cnnzoo.features(cnnzoo.create("resnet18", seed=0))
+        >>> features(torch.zeros(2, 3, 224, 224)).shape, features.num_features
+        (torch.Size([2, 512]), 512)
     """
     shape = input_shape or getattr(model, "input_shape", None)
     if shape is None:

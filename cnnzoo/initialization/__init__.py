@@ -85,6 +85,12 @@ def initialize(
 
     Raises:
         UnknownNameError: there is no scheme of that name.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.initialize(cnnzoo.create("lenet5", init=False), "he2015")
+        >>> round(model.c3.weight.std().item(), 1)  # sqrt(2 / (6 * 5 * 5))
+        0.1
     """
     chosen = None if scheme is None else find_scheme(scheme)
     weighted: dict[Scheme, list[nn.Module]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.initialization.draws import Fan
 
 TORCHS = (
@@ -36,10 +36,17 @@ def is_stand_in(layer: nn.Module, parameter: str) -> bool:
     return computed.untyped_storage() is not layer.get_parameter(parameter).untyped_storage()
 
 
+@operation
 def fans(layer: nn.Module) -> tuple[Fan, Fan]:
     """Fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
 
     Numbers, or tensors that broadcast against the weight where units differ (the connection table of LeNet-5).
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> cnnzoo.initialization.fans(torch.nn.Conv2d(6, 16, 5))
+        (150, 400)
     """
     if (own_fans := own(layer, "fans")) is not None:
         return own_fans()

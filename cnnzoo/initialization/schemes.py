@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from cnnzoo.errors import OptionError
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.initialization.draws import Draws, Fan
 from cnnzoo.initialization.fans import bias_of, fans, own, unit_fan_in, units_of, weight_of
 
@@ -14,10 +14,20 @@ Layers = Sequence[nn.Module]
 Scheme = Callable[[Layers, Generator | None], None]
 
 
+@operation
+@torch.no_grad()
 def torch_default(layers: Layers, generator: Generator | None = None) -> None:
     """What torch's own layers do: weights and biases uniform within 1 / sqrt(fan-in).
 
     Source: documentation of `torch.nn.Conv2d` and `torch.nn.Linear`, under "Variables".
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(25, 10)
+        >>> cnnzoo.initialization.torch_default([layer], torch.Generator().manual_seed(0))
+        >>> layer.weight.abs().max().item() <= 1 / 25**0.5
+        True
     """
     with Draws(generator) as draws:
         for layer in layers:
@@ -29,6 +39,8 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
             draws.uniform(bias_of(layer), biases**-0.5)
 
 
+@operation
+@torch.no_grad()
 def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0) -> None:
     """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
 
@@ -40,6 +52,14 @@ def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: floa
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998),
     Appendix A.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(24, 10)
+        >>> cnnzoo.initialization.lecun1998([layer], torch.Generator().manual_seed(0))
+        >>> layer.weight.abs().max().item() <= 2.4 / 24
+        True
     """
     with Draws(generator) as draws:
         for layer in layers:
@@ -47,6 +67,8 @@ def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: floa
             draws.uniform(bias_of(layer), bound / unit_fan_in(layer) ** exponent)
 
 
+@operation
+@torch.no_grad()
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
     """Weights normal with standard deviation 0.01; biases 1 where the paper wants early gradients, 0 elsewhere.
 
@@ -54,6 +76,12 @@ def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
 
     Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
     section 5.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.initialize(cnnzoo.create("alexnet", classic=True, init=False), "krizhevsky2012")
+        >>> model.conv2.bias.unique().item()
+        1.0
     """
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     convolutions = [layer for layer in layers if not isinstance(layer, nn.Linear)]
@@ -63,6 +91,8 @@ def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
         _constant(bias_of(layer), 1.0 if layer in ones else 0.0)
 
 
+@operation
+@torch.no_grad()
 def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
     """Weights normal with mean 0, biases 0.
 
@@ -71,22 +101,51 @@ def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: flo
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014),
     section 3.1.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Conv2d(64, 64, 3)
+        >>> cnnzoo.initialization.simonyan2014([layer], torch.Generator().manual_seed(0))
+        >>> round(layer.weight.std().item(), 3), layer.bias.abs().max().item()
+        (0.01, 0.0)
     """
     normal(layers, generator, std=std)
 
 
+@operation
+@torch.no_grad()
 def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
-    """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline."""
+    """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(100, 100)
+        >>> cnnzoo.initialization.normal([layer], torch.Generator().manual_seed(0), std=0.02)
+        >>> round(layer.weight.std().item(), 2)
+        0.02
+    """
     with Draws(generator) as draws:
         for layer in layers:
             draws.normal(weight_of(layer), std)
             _constant(bias_of(layer), 0.0)
 
 
+@operation
+@torch.no_grad()
 def truncated_normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.1) -> None:
     """Weights normal with mean 0, drawn again where they exceed two standard deviations; biases 0.
 
     Source: the released code of Szegedy et al. 2016, whose Inception networks start so.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(100, 100)
+        >>> cnnzoo.initialization.truncated_normal([layer], torch.Generator().manual_seed(0), std=0.1)
+        >>> layer.weight.abs().max().item() <= 0.2
+        True
     """
     with Draws(generator) as draws:
         for layer in layers:
@@ -94,6 +153,8 @@ def truncated_normal(layers: Layers, generator: Generator | None = None, *, std:
             _constant(bias_of(layer), 0.0)
 
 
+@operation
+@torch.no_grad()
 def glorot2010(
     layers: Layers,
     generator: Generator | None = None,
@@ -104,6 +165,14 @@ def glorot2010(
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
     equations 12 and 16 (the "normalized initialization", uniform within sqrt(6 / (fan-in + fan-out))).
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(100, 50)
+        >>> cnnzoo.initialization.glorot2010([layer], torch.Generator().manual_seed(0))
+        >>> layer.weight.abs().max().item() <= (6 / 150) ** 0.5
+        True
     """
     with Draws(generator) as draws:
         for layer in layers:
@@ -111,6 +180,8 @@ def glorot2010(
             _scaled(layer, 2 / (fan_in + fan_out), distribution, draws)
 
 
+@operation
+@torch.no_grad()
 def he2015(
     layers: Layers,
     generator: Generator | None = None,
@@ -124,6 +195,14 @@ def he2015(
     treated like every other.
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (2015), section 2.2.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Conv2d(64, 64, 3)
+        >>> cnnzoo.initialization.he2015([layer], torch.Generator().manual_seed(0))
+        >>> round(layer.weight.std().item(), 2)  # sqrt(2 / (64 * 3 * 3))
+        0.06
     """
     if mode not in ("fan_in", "fan_out"):
         raise OptionError(f"got mode={mode!r}; it is 'fan_in' or 'fan_out'")
@@ -132,11 +211,21 @@ def he2015(
             _scaled(layer, 2 / fans(layer)[mode == "fan_out"], distribution, draws)
 
 
+@operation
+@torch.no_grad()
 def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: float = 1.0) -> None:
     """Weights, flattened to (outputs, inputs), have orthonormal rows or columns times `gain`; biases 0.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks" (2013).
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(8, 8)
+        >>> cnnzoo.initialization.orthogonal([layer], torch.Generator().manual_seed(0))
+        >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(8), atol=1e-5)
+        True
     """
     for layer in layers:
         weight = weight_of(layer)
@@ -148,10 +237,20 @@ def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: floa
         _constant(bias_of(layer), 0.0)
 
 
+@operation
+@torch.no_grad()
 def sparse(layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0) -> None:
     """Each unit receives `connections` weights from a normal distribution; its other weights and its bias are 0.
 
     Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(100, 4)
+        >>> cnnzoo.initialization.sparse([layer], torch.Generator().manual_seed(0), connections=15)
+        >>> (layer.weight != 0).sum(1)
+        tensor([15, 15, 15, 15])
     """
     normal(layers, generator, std=std)
     for layer in layers:
@@ -160,15 +259,37 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
             units.masked_fill_((rank >= connections).view_as(units), 0)
 
 
+@operation
+@torch.no_grad()
 def constant(layers: Layers, generator: Generator | None = None, *, value: float = 0.1) -> None:
-    """Every weight the same, biases 0, to see why it fails: all units of a layer compute and learn the same thing."""
+    """Every weight the same, biases 0, to see why it fails: all units of a layer compute and learn the same thing.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(4, 2)
+        >>> cnnzoo.initialization.constant([layer], value=0.5)
+        >>> layer.weight.unique().tolist()
+        [0.5]
+    """
     for layer in layers:
         _constant(weight_of(layer), value)
         _constant(bias_of(layer), 0.0)
 
 
+@operation
+@torch.no_grad()
 def zeros(layers: Layers, generator: Generator | None = None) -> None:
-    """Everything 0, to see why it fails: no gradient passes a layer whose weights are 0."""
+    """Everything 0, to see why it fails: no gradient passes a layer whose weights are 0.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> layer = torch.nn.Linear(4, 2)
+        >>> cnnzoo.initialization.zeros([layer])
+        >>> layer.weight.abs().sum().item()
+        0.0
+    """
     constant(layers, generator, value=0.0)
 
 

@@ -69,6 +69,11 @@ def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
     Raises:
         UnknownNameError: there is no such layer.
         OptionError: the layer is no convolution, or matplotlib is not installed.
+
+    Examples:
+        >>> import cnnzoo
+        >>> cnnzoo.interpretation.plot_filters(cnnzoo.load_pretrained("lenet5")).save("filters.png").name
+        'filters.png'
     """
     figure = _figure()
     weights = filters(model, layer).float().cpu()
@@ -92,6 +97,14 @@ def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
         UnknownNameError: there is no such layer.
         OptionError: a layer gives no maps, or matplotlib is not installed.
         ShapeError: the image does not fit the network.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> model = cnnzoo.load_pretrained("lenet5")
+        >>> plot = cnnzoo.interpretation.plot_maps(model, torch.zeros(1, 1, 28, 28), "c1", "c3")
+        >>> plot.save("maps.png").name
+        'maps.png'
     """
     figure = _figure()
     found = maps(model, images[:1], *layers)
@@ -123,6 +136,13 @@ def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
         UnknownNameError: no layer of that name runs.
         OptionError: matplotlib is not installed.
         ShapeError: the image does not fit the network.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> model = cnnzoo.load_pretrained("lenet5")
+        >>> cnnzoo.interpretation.plot_patches(model, torch.zeros(1, 28, 28), "c3").save("patches.png").name
+        'patches.png'
     """
     figure = _figure()
     image = image[0] if image.ndim == 4 else image
@@ -165,6 +185,14 @@ def plot_heat(images: Tensor, heat: Tensor, titles: Sequence[str] = ()) -> Plot:
     Raises:
         ShapeError: the heat is not that of the images.
         OptionError: matplotlib is not installed.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> model, images = cnnzoo.load_pretrained("lenet5"), torch.zeros(1, 1, 28, 28)
+        >>> plot = cnnzoo.interpretation.plot_heat(images, cnnzoo.interpretation.grad_cam(model, images))
+        >>> plot.save("heat.png").name
+        'heat.png'
     """
     figure = _figure()
     if images.ndim != 4 or heat.ndim not in (3, 4) or len(images) != len(heat):

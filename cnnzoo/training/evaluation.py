@@ -67,9 +67,11 @@ def evaluate(
         OptionError: nothing says what becomes of an image.
         DataError: an image cannot be read.
 
-    Example:
-        sets = cnnzoo.load_recipe("lenet5_mnist").load_data("data/mnist")
-        print(cnnzoo.evaluate("lenet5.mnist", sets["test"]).accuracy)
+    Examples:
+        >>> import cnnzoo
+        >>> test = cnnzoo.load_recipe("lenet5_mnist").load_data("data/mnist")["test"]
+        >>> 0 <= cnnzoo.evaluate("lenet5", test).accuracy <= 1
+        True
     """
     network = network if isinstance(network, nn.Module) else load_pretrained(ModelName(network))
     preprocessing = preprocessing or _preprocessing_of(network)

@@ -81,9 +81,12 @@ def train(
         CheckpointError: the folder holds the state of another run, or the state could not be written.
         OptionError: the images do not fit the recipe's network, or their number its batches.
 
-    Example:
-        run = cnnzoo.train("lenet5_mnist", "data/mnist")
-        print(run.epochs[-1].test_accuracy, run.folder / "model.safetensors")
+    Examples:
+        >>> import cnnzoo
+        >>> recipe = cnnzoo.load_recipe("lenet5_mnist", steps=1, batch_size=10, validation=0)
+        >>> run = cnnzoo.train(recipe, "data/mnist", device="cpu", progress=False)
+        >>> run.folder.name, run.epochs[-1].step
+        ('lenet5_mnist-seed0', 1)
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     sets = sets if isinstance(sets, Mapping) else recipe.load_data(sets)

@@ -236,6 +236,12 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
     Raises:
         UnknownNameError: there is no such recipe, key, network, data set, loss, ...
         OptionError: a value cannot be, or the file is not TOML.
+
+    Examples:
+        >>> import cnnzoo
+        >>> recipe = cnnzoo.load_recipe("lenet5_mnist", {"optimizer.lr": 0.05}, epochs=3)
+        >>> recipe.network, recipe.optimizer["lr"], recipe.length
+        ('lenet5', 0.05, '3 epochs')
     """
     table = _read(name)
     for key, value in {**(settings or {}), **changes}.items():
@@ -259,7 +265,13 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
 
 @operation
 def list_recipes() -> list[str]:
-    """The names of the recipes that come with cnnzoo."""
+    """The names of the recipes that come with cnnzoo.
+
+    Examples:
+        >>> import cnnzoo
+        >>> "lenet5_mnist" in cnnzoo.list_recipes()
+        True
+    """
     return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
 
 

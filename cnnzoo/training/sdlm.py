@@ -92,6 +92,14 @@ def curvature(network: CNN, criterion: Criterion, images: Tensor, labels: Tensor
 
     Raises:
         OptionError: the chain has another layer; the message names it.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> model, criterion = cnnzoo.create("lenet5", seed=0), torch.nn.functional.cross_entropy
+        >>> found = cnnzoo.training.curvature(model, criterion, torch.rand(4, 1, 28, 28), torch.arange(4))
+        >>> found[model.c1.weight].shape
+        torch.Size([6, 1, 5, 5])
     """
     layers = network.chain()
     last = next(reversed(layers), "")

@@ -63,6 +63,14 @@ def save_features(
         DataError: there are no images, they cannot be read, the file or its parts are of another run, or another
             process of this run stopped.
         OSError: the disk is full, or cannot be written.
+
+    Examples:
+        >>> import cnnzoo
+        >>> import torch
+        >>> model = cnnzoo.load_pretrained("lenet5")
+        >>> table = cnnzoo.save_features(model, "photos/train", "features.safetensors", progress=False, workers=0)
+        >>> table.features.shape, table.classes
+        (torch.Size([8, 84]), ['green', 'red'])
     """
     path, root = Path(path), Path(folder)
     _check(model, path, batch_size=batch_size, part_size=part_size)

@@ -75,6 +75,13 @@ def load_features(path: Path | str) -> FeatureTable:
 
     Raises:
         DataError: there is no such file, or it is damaged or something else.
+
+    Examples:
+        >>> import cnnzoo
+        >>> model = cnnzoo.load_pretrained("lenet5")
+        >>> made = cnnzoo.save_features(model, "photos/train", "features.safetensors", progress=False, workers=0)
+        >>> cnnzoo.load_features("features.safetensors").labels
+        tensor([0, 0, 0, 0, 1, 1, 1, 1])
     """
     from safetensors import SafetensorError, safe_open
 
