@@ -18,6 +18,8 @@ from cnnzoo.cnn import CNN
 from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import CheckpointError, OptionError, operation
+from cnnzoo.models.captcha import CaptchaCNN
+from cnnzoo.reader import CaptchaReader
 from cnnzoo.registry import find
 from cnnzoo.support.files import replacing
 from cnnzoo.support.text import counted
@@ -90,6 +92,7 @@ def train(
             for unfinished in folder.glob("*.part"):  # of a run that was killed while it wrote
                 unfinished.unlink()
         sets = recipe.hold_out(sets, seed)
+        recipe = recipe.fitted(sets)
         session = Session(recipe, sets, folder / "last.pt", seed, world, workers)
         display = stack.enter_context(Display(session.last_epoch, enabled=progress and world.is_first))
         finished = session.step >= session.last_step and (folder / RESULT).exists()
@@ -126,6 +129,7 @@ class Session:
 
         self.measured = {name: split for name, split in sets.items() if name != "train"}
         self.network = self._network()
+        _require_size(recipe, self.network)
         for split in self.measured.values():
             require_scores(self.network, split)
         self.criterion = recipe.make_loss()
@@ -293,10 +297,41 @@ def require_scores(model: CNN, split: Split) -> None:
         OptionError: it gives others.
     """
     positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
-    if model.num_classes != positions * len(split.classes):
+    if isinstance(model, CaptchaReader):
+        _require_reader(model, split, positions)
+    elif model.num_classes != positions * len(split.classes):
         raise OptionError(
             f"{type(model).__name__} gives {model.num_classes} scores; the images show one of "
             f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
+        )
+
+
+def _require_reader(model: CaptchaReader, split: Split, positions: int) -> None:
+    """Raise unless a network reads the texts of CAPTCHAs; the message names the setting that is wrong."""
+    name, shown = type(model).__name__, "".join(split.classes)
+    if model.charset != shown:
+        raise OptionError(
+            f"{name} reads the characters {model.charset!r} (options.charset), and the images show {shown!r} "
+            "(data.charset); leave out options.charset, which then follows from the images, or state both alike"
+        )
+    shorter = isinstance(split, ImageSet) and bool((split.labels < 0).any())
+    if isinstance(model, CaptchaCNN) and (shorter or model.length != positions):
+        found = f"{positions} or fewer" if shorter else str(positions)
+        remedy = "captcha_crnn reads texts of any length" if shorter else "leave out options.length"
+        raise OptionError(
+            f"{name} reads {counted(model.length, 'character')} (options.length), and the images show {found}; {remedy}"
+        )
+
+
+def _require_size(recipe: Recipe, model: CNN) -> None:
+    """Raise unless images that are as large as recipe says fit a network that takes one size."""
+    if isinstance(model, CaptchaReader) and model.input_shape != recipe.preprocessing.input_shape:
+        made, given = (
+            "x".join(map(str, shape[1:])) for shape in (model.input_shape or (), recipe.preprocessing.input_shape)
+        )
+        raise OptionError(
+            f"{type(model).__name__} is made for {made} pixels (options.image_size), and the images are "
+            f"{given}; leave out options.image_size, which follows from preprocessing.size, or from the images"
         )
 
 

@@ -12,12 +12,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from cnnzoo.data.captcha import FreshCaptchas
+from cnnzoo.data.captcha import ANY_LENGTH, FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
-from cnnzoo.data.images import hold_out
+from cnnzoo.data.images import ImageSet, hold_out
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CnnzooError, OptionError, operation, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
+from cnnzoo.registry import find
 from cnnzoo.support.text import counted
 from cnnzoo.training.augmentation import AUGMENTATIONS, CROPS
 from cnnzoo.training.batches import Split, Transforms
@@ -70,6 +71,8 @@ class Recipe:
         channels_last: whether images are stored channel by channel or pixel by pixel.
         compile: whether network and loss are compiled; worth it for long runs.
         views: what a test sees of each image: the `middle`, or `ten` crops whose probabilities are averaged.
+        own_size: whether images keep the size that they have, which is then that of `preprocessing`: where a recipe for
+            CAPTCHAs states none.
         published: what a publication reports for this run, with its source.
         differs: in what the recipe differs from the publication, or goes beyond what it states.
     """
@@ -95,6 +98,7 @@ class Recipe:
     channels_last: bool = False
     compile: bool = False
     views: Views = "middle"
+    own_size: bool = False
     published: dict[str, Any] = field(default_factory=dict)
     differs: str = ""
 
@@ -159,8 +163,47 @@ class Recipe:
         return Transforms(self.preprocessing, crop, tuple(make(AUGMENTATIONS, one) for one in self.augment))
 
     def load_data(self, folder: Path | str | None = None, *, download: bool = False) -> dict[str, Split]:
-        """The images to train (`"train"`) and to test on (`"test"`)."""
-        return make(DATA_SETS, self.data, folder, download=download)
+        """The images to train (`"train"`) and to test on (`"test"`).
+
+        CAPTCHAs that are drawn are of the characters, length and size that the network is made for, unless the recipe
+        states others.
+        """
+        data = self.data
+        if data["name"] == "captchas" and folder is None:
+            data = self.captcha_facts() | data
+        return make(DATA_SETS, data, folder, download=download)
+
+    def captcha_facts(self) -> dict[str, Any]:
+        """The characters, length and size of the CAPTCHAs that the network is made for."""
+        takes = {name: one.default for name, one in find(self.network).parameters.items()} | self.options
+        facts = {key: takes[key] for key in ("charset", "length") if key in takes}
+        if "charset" in takes and "length" not in takes:
+            facts["length"] = ANY_LENGTH
+        if "image_size" in takes:
+            facts["height"], facts["width"] = takes["image_size"]
+        return facts
+
+    def fitted(self, sets: Mapping[str, Split]) -> "Recipe":
+        """The recipe with what follows from the images: the characters of CAPTCHAs, how many, and their size.
+
+        What the recipe states of the network stays, and is compared with the images when it is trained.
+        """
+        test = sets["test"]
+        if self.data["name"] != "captchas" or not isinstance(test, ImageSet):
+            return self
+        images = self.preprocessing
+        if self.own_size:
+            images = dataclasses.replace(images, size=tuple(test.images.shape[2:]))
+        channels, *size = images.input_shape
+        facts: dict[str, Any] = {
+            "charset": "".join(test.classes),
+            "length": test.labels.shape[1],
+            "image_size": tuple(size),
+            "in_channels": channels,
+        }
+        takes = find(self.network).parameters
+        follow = {key: value for key, value in facts.items() if key in takes and takes[key].default != value}
+        return dataclasses.replace(self, preprocessing=images, options=follow | self.options)
 
     def hold_out(self, sets: Mapping[str, Split], seed: int) -> dict[str, Split]:
         """Hold `validation` images out of the training set, as `"validation"`, unless the sets already have one.
@@ -220,6 +263,10 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
     stated = table.pop("preprocessing", {})
     if not isinstance(stated, Preprocessing):
         check(f"recipe {name}", "preprocessing", {"name": "", **stated}, {"": Preprocessing})
+        if "size" not in stated and isinstance(table["data"], dict) and table["data"].get("name") == "captchas":
+            options = find(table["network"], f"recipe {name}").parameters
+            table["own_size"] = True
+            stated["size"] = table.get("options", {}).get("image_size") or options["image_size"].default
         stated = Preprocessing(**stated)
     table["augment"] = tuple(table.get("augment", ()))
     return Recipe(name=Path(name).stem, preprocessing=stated, **table)
