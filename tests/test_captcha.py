@@ -4,6 +4,7 @@ import itertools
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_weights_adapt_to_other_captchas(tmp_path: Path, options: dict, place: s
     with pytest.warns(
         cnnzoo.FreshLayerWarning, match=r"captcha_cnn_small: starts afresh: fc; .* fits .*; train it"
     ) as all_:
-        model = cnnzoo.load_pretrained(name, **options)
+        model: Any = cnnzoo.load_pretrained(name, **options)
     assert all(str(value) in str(all_[0].message) for key, value in options.items() if key != "in_channels")
     assert cnnzoo.spec("captcha_cnn_small").is_same(trained.config.options | options, model.config.options)
     assert all(model.config.options[key] == value for key, value in options.items())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas, image_set
@@ -42,7 +42,7 @@ class File:
 
     name: str
     text: str
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Any]
 
 
 def named(text: str, number: int) -> str:
@@ -122,11 +122,11 @@ class CaptchaFiles:
         held_out = round(len(order) / HELD_OUT)
         return {"train": sorted(order[held_out:]), "test": sorted(order[:held_out])}
 
-    def _files(self, names: Iterable[str], images: dict[str, Callable[[], IO[bytes]]]) -> list[File]:
+    def _files(self, names: Iterable[str], images: dict[str, Callable[[], Any]]) -> list[File]:
         files = [File(f"{self.place}/{name}", text_of(f"{self.place}/{name}"), images[name]) for name in names]
         return sorted(files, key=lambda file: (_number(file.name), file.name))
 
-    def _facts(self, read: Callable[[], IO[bytes]]) -> Captcha:
+    def _facts(self, read: Callable[[], Any]) -> Captcha:
         try:
             with read() as file:
                 facts = json.load(file)
@@ -235,12 +235,12 @@ def _number(name: str) -> int:
     return int(hit[1]) if hit else -1
 
 
-def _in_folder(place: Path) -> dict[str, Callable[[], IO[bytes]]]:
+def _in_folder(place: Path) -> dict[str, Callable[[], Any]]:
     files = sorted(file for file in place.rglob("*") if file.is_file())
     return {file.relative_to(place).as_posix(): partial(file.open, "rb") for file in files}
 
 
-def _in_archive(place: Path) -> dict[str, Callable[[], IO[bytes]]]:
+def _in_archive(place: Path) -> dict[str, Callable[[], Any]]:
     """The files of an archive; where all are in one folder, by their places in it."""
     if not place.exists():
         raise DataError(f"there is no folder or archive {place}; name the one that holds the images")

@@ -49,7 +49,7 @@ class BidirectionalLSTM(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         nothing = steps.new_zeros(2, steps.shape[0], self.hidden)
-        parameters = list(self.parameters())
+        parameters: list[Tensor] = list(self.parameters())
         out, _, _ = torch.lstm(steps, (nothing, nothing), parameters, True, 1, 0.0, self.training, True, True)
         return out
 
