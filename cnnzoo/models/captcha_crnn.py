@@ -125,7 +125,7 @@ class CaptchaCRNN(CaptchaReader):
 @register(Paper("cnnzoo"), input_shape=(1, 60, 160))
 def captcha_crnn(
     *,
-    charset: str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    charset: str = "0123456789abcdefghijklmnopqrstuvwxyz",
     image_size: tuple[int, int] = (60, 160),
     in_channels: int = 1,
 ) -> CaptchaCRNN:
