@@ -28,6 +28,7 @@ from cnnzoo.classification import classify as classify
 from cnnzoo.cnn import CNN as CNN
 from cnnzoo.cnn import AuxiliaryCNN as AuxiliaryCNN
 from cnnzoo.data import Preprocessing as Preprocessing
+from cnnzoo.deploy.export import UnfoldedWarning as UnfoldedWarning
 from cnnzoo.deploy.export import export_onnx as export_onnx
 from cnnzoo.deploy.fold import fold_batchnorm as fold_batchnorm
 from cnnzoo.deploy.merge import merge_branches as merge_branches
