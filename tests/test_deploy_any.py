@@ -234,13 +234,13 @@ def test_segmentation_network_of_torchvision(tmp_path: Path) -> None:
 
 def test_layers_of_an_extractor_are_exported_by_name(tmp_path: Path) -> None:
     model = cnnzoo.create("cifar_resnet20", seed=0).eval()
-    maps = cnnzoo.extract(model, ["stage1", "fc"])
+    maps = cnnzoo.extract(model, "conv1", "fc")
     cnnzoo.export_onnx(maps, tmp_path / "m.onnx", input_shape=(3, 32, 32))
     images = torch.randn(2, 3, 32, 32)
     found = outputs_of_file(tmp_path / "m.onnx", images)
     with torch.no_grad():
         expected = maps(images)
-    assert list(found) == list(expected) == ["stage1", "fc"]
+    assert list(found) == list(expected) == ["conv1", "fc"]
     assert all(deviation(expected[name], found[name]) < 1e-4 for name in found)
 
 
@@ -327,6 +327,16 @@ COMPUTED: dict[str, Callable[[nn.Sequential], object]] = {
 }
 
 
+@pytest.mark.parametrize("around", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_plain_weights_are_parameters_whatever_is_around(around: Callable[[], Any]) -> None:
+    model = chain()
+    parametrizations.weight_norm(model[0])
+    with around():
+        copied = plain(model)
+    assert isinstance(copied[0].weight, nn.Parameter)
+    copied.train()(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
 @pytest.mark.parametrize("kind", COMPUTED)
 def test_computed_weights_are_made_plain(kind: str, tmp_path: Path) -> None:
     model = chain()
@@ -364,7 +374,7 @@ def test_copies_of_parametrised_networks_do_not_share_a_class() -> None:
 # Average pooling
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=15)
 @given(
     size=st.tuples(st.integers(3, 11), st.integers(3, 11)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -5,12 +5,15 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # or a weight would not become a parameter
 def plain(model: Model) -> Model:
     """A copy in evaluation mode that computes the same from its parameters alone.
 
