@@ -28,6 +28,7 @@ from cnnzoo.classification import classify as classify
 from cnnzoo.cnn import CNN as CNN
 from cnnzoo.cnn import AuxiliaryCNN as AuxiliaryCNN
 from cnnzoo.data import Preprocessing as Preprocessing
+from cnnzoo.deploy.export import UnfoldedWarning as UnfoldedWarning
 from cnnzoo.deploy.export import export_onnx as export_onnx
 from cnnzoo.deploy.fold import fold_batchnorm as fold_batchnorm
 from cnnzoo.deploy.merge import merge_branches as merge_branches
@@ -56,6 +57,7 @@ from cnnzoo.models import VGG as VGG
 from cnnzoo.models import AlexNet as AlexNet
 from cnnzoo.models import BNInception as BNInception
 from cnnzoo.models import CaptchaCNN as CaptchaCNN
+from cnnzoo.models import CaptchaCRNN as CaptchaCRNN
 from cnnzoo.models import CifarPreResNet as CifarPreResNet
 from cnnzoo.models import CifarResNet as CifarResNet
 from cnnzoo.models import GoogLeNet as GoogLeNet
@@ -69,6 +71,7 @@ from cnnzoo.models import alexnet as alexnet
 from cnnzoo.models import bn_inception as bn_inception
 from cnnzoo.models import captcha_cnn as captcha_cnn
 from cnnzoo.models import captcha_cnn_small as captcha_cnn_small
+from cnnzoo.models import captcha_crnn as captcha_crnn
 from cnnzoo.models import cifar_preresnet110 as cifar_preresnet110
 from cnnzoo.models import cifar_preresnet164 as cifar_preresnet164
 from cnnzoo.models import cifar_preresnet1001 as cifar_preresnet1001

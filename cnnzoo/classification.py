@@ -12,7 +12,7 @@ from cnnzoo.data.digits import find_digits
 from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, OptionError, operation
-from cnnzoo.models.captcha import CaptchaCNN
+from cnnzoo.reader import CaptchaReader
 from cnnzoo.registry import ModelName
 from cnnzoo.zoo import load_pretrained
 
@@ -87,14 +87,13 @@ def classify(
             "preprocessing= (--preprocessing or --recipe), or use a checkpoint's tag"
         )
     classes = tuple(known.classes if classes is None and known else classes or ())
-    positions = model.length if isinstance(model, CaptchaCNN) else 1
-    if classes and len(classes) * positions != model.num_classes:
-        raise OptionError(
-            f"got {len(classes)} names of classes for {model.num_classes // positions} scores; state as many (classes=)"
-        )
+    reads = isinstance(model, CaptchaReader)
+    if classes and len(classes) != (len(model.charset) if reads else model.num_classes):
+        scores = f"{len(model.charset)} characters" if reads else f"{model.num_classes} scores"
+        raise OptionError(f"got {len(classes)} names of classes for {scores}; state as many (classes=)")
     images = [ImageOps.invert(image.convert("RGB")) if invert else image for image in images]
     prepare = preprocessing.transforms()
-    if isinstance(model, CaptchaCNN):
+    if reads:
         return [[guess] for guess in _texts(model, model(torch.stack([prepare(image) for image in images])))]
     reads_digits = classes == class_names("mnist") and (preprocessing.channels, preprocessing.frame) == (1, (28, 28))
     names = names or [f"image {i}" for i in range(len(images))]
@@ -125,9 +124,8 @@ def _joined(digits: list[list[Guess]]) -> list[Guess]:
     return [Guess(text, sum(guess.score for guess in best), prod(guess.share for guess in best))]
 
 
-def _texts(model: CaptchaCNN, scores: torch.Tensor) -> Iterator[Guess]:
-    """What a network reads in each image, from scores (N, length * characters)."""
-    each = scores.unflatten(1, (model.length, -1))
-    best, shares = each.amax(2).sum(1), each.softmax(2).amax(2).prod(1)
+def _texts(model: CaptchaReader, scores: torch.Tensor) -> Iterator[Guess]:
+    """What a network reads in each image."""
+    best, shares = model.rated(scores)
     for text, score, share in zip(model.decode(scores), best.tolist(), shares.tolist(), strict=True):
         yield Guess(text, score, share)

@@ -64,6 +64,8 @@ class Config:
 
 ADAPTABLE = frozenset({"num_classes", "in_channels", "dropout", "aux"})
 """Arguments in which a network may differ from the one that its weights were made with."""
+READING = ("charset", "length", "image_size")
+"""Likewise of a network that reads CAPTCHAs: its last layer follows from them."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,16 @@ class ModelSpec:
         """The first line of the constructor's documentation."""
         return (inspect.getdoc(self.build) or "").partition("\n")[0]
 
+    def reads_others(self, made_with: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+        """Whether a CAPTCHA network is asked to read other texts, or images of another size, than it was trained on."""
+        defaults = {name: one.default for name, one in self.parameters.items() if name in READING}
+        known = plain({name: made_with.get(name, default) for name, default in defaults.items()})
+        return "charset" in known and any(plain(asked[name]) != known[name] for name in defaults if name in asked)
+
     def is_same(self, made_with: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
         """Whether two sets of arguments differ at most in what weights can be adapted to."""
-        defaults = {name: one.default for name, one in self.parameters.items() if name not in ADAPTABLE}
+        adaptable = ADAPTABLE.union(READING) if "charset" in self.parameters else ADAPTABLE
+        defaults = {name: one.default for name, one in self.parameters.items() if name not in adaptable}
 
         def fixed(options: Mapping[str, Any]) -> dict[str, Any]:
             return plain({name: options.get(name, default) for name, default in defaults.items()})

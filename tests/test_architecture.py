@@ -26,6 +26,7 @@ LAYERS = [
     ["shapes.trace"],
     ["shapes.summary"],
     ["cnn"],
+    ["reader"],
     ["anatomy"],
     ["extraction"],
     ["models"],

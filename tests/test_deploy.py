@@ -225,7 +225,7 @@ def test_a_forward_that_branches_on_values_is_named() -> None:
 
 
 def test_wrong_arithmetic_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(model: nn.Module) -> nn.Module:
+    def spoilt(model: nn.Module, images: torch.Tensor) -> nn.Module:
         model = copy.deepcopy(model).eval()
         nn.init.zeros_(model.fc.bias).add_(1)
         return model
@@ -276,7 +276,10 @@ def test_export_refuses_what_it_cannot_write(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "folded", lambda model: randomised(copy.deepcopy(model)).eval().requires_grad_(False))
+    def spoilt(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, str]:
+        return randomised(copy.deepcopy(model)).eval().requires_grad_(False), ""
+
+    monkeypatch.setattr(export, "folded_if_possible", spoilt)
     model = cnnzoo.create("cifar_resnet20", seed=0)
     with pytest.raises(cnnzoo.DeployError, match="export_onnx: the scores differ"):
         cnnzoo.export_onnx(model, tmp_path / "m.onnx")

@@ -12,11 +12,17 @@ from torch import nn
 import cnnzoo
 
 
+def shape_of_scores(model: cnnzoo.CNN, n: int = 2) -> tuple[int, ...]:
+    """(N, num_classes); of a network that reads a sequence also its columns, one for every eight pixels."""
+    columns = (model.input_shape[2] // 8,) if isinstance(model, cnnzoo.CaptchaCRNN) and model.input_shape else ()
+    return n, *columns, model.num_classes
+
+
 def test_scores_have_the_documented_shape(variant: Variant) -> None:
     model = variant.settled()
     with torch.no_grad():
         scores = model(variant.images(model, 1, nominal=True))
-    assert scores.shape == (1, model.num_classes)
+    assert scores.shape == shape_of_scores(model, 1)
     assert scores.isfinite().all()
 
 
@@ -29,7 +35,7 @@ def test_every_printed_figure_agrees(variant: Variant) -> None:
 @pytest.mark.thorough
 def test_gradients_reach_every_parameter(variant: Variant) -> None:
     model = variant.build(seed=0).train()
-    weights = torch.randn(2, model.num_classes, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(shape_of_scores(model), generator=torch.Generator().manual_seed(1))
     (model(variant.images(model)) * weights).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
@@ -65,7 +71,7 @@ def test_constructor_initialises_like_create(variant: Variant) -> None:
 def test_meta_device_allocates_nothing(variant: Variant) -> None:
     model = variant.build(device="meta")
     assert all(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
-    assert model(variant.images(model).to("meta")).shape == (2, model.num_classes)
+    assert model(variant.images(model).to("meta")).shape == shape_of_scores(model)
 
 
 @pytest.mark.thorough
@@ -102,8 +108,8 @@ def test_features(variant: Variant) -> None:
     features = model(variant.images(model))
     whole = variant.build(seed=0).eval()
     whole.load_state_dict(model.state_dict(), strict=False)
-    last, width = list(whole)[-1], features.shape[1]
-    assert features.ndim == 2
+    last, width = list(whole)[-1], features.shape[-1]
+    assert features.shape[:-1] == shape_of_scores(whole)[:-1]
     inside = [m for m in last.modules() if isinstance(m, (nn.Linear, cnnzoo.nn.RBFOutput))][-1]
     assert torch.allclose(inside(features), whole(variant.images(whole)), atol=1e-5)
     assert width == (inside.in_features if isinstance(inside, nn.Linear) else inside.codes.shape[1])
@@ -124,14 +130,19 @@ def test_reset_classifier(variant: Variant) -> None:
         ):
             model.reset_classifier(3)
         model.reset_charset("abc", 1)
+    elif isinstance(model, cnnzoo.CaptchaCRNN):
+        with pytest.raises(cnnzoo.OptionError, match=r"reset_classifier: got 3; .* use reset_charset\(charset\)"):
+            model.reset_classifier(3)
+        model.reset_charset("ab")
     else:
         model.reset_classifier(3)
-    assert model.eval()(variant.images(model).double()).shape == (2, 3)
+    assert model.eval()(variant.images(model).double()).shape == shape_of_scores(model)
+    assert model.num_classes == 3
     kept = {name for name, tensor in model.state_dict().items() if tensor.shape == before[name].shape}
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in kept)
     assert len(before) - len(kept) <= 2
     model.reset_classifier(0)
-    assert model(variant.images(model).double()).ndim == 2
+    assert model(variant.images(model).double()).shape[:-1] == shape_of_scores(model)[:-1]
     assert model.num_classes == 0
 
 
@@ -139,7 +150,7 @@ def test_reset_classifier(variant: Variant) -> None:
 def test_in_channels(variant: Variant) -> None:
     model = variant.settled(in_channels=2)
     assert model.input_shape[0] == 2
-    assert model(variant.images(model)).shape == (2, model.num_classes)
+    assert model(variant.images(model)).shape == shape_of_scores(model)
 
 
 @pytest.mark.thorough

@@ -345,7 +345,7 @@ CAPTCHA = load_recipe("captcha_cnn_small", epochs=1, batch_size=4, data={"name":
         (
             dataclasses.replace(CAPTCHA, options={"length": 5}),
             {"train": tiny.captchas(8), "test": tiny.captchas(8)},
-            r"CaptchaCNN gives 50 scores; the images show one of 10 classes at each of 4 positions",
+            r"CaptchaCNN reads 5 characters \(options\.length\), and the images show 4; leave out",
         ),
         (dataclasses.replace(TINY, options={"depth": 3}), SETS, r"recipe tiny: lenet5: unknown option 'depth'"),
         (

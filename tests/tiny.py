@@ -23,9 +23,9 @@ def bars(n: int, seed: int = 0, channels: int = 1, size: int = 28) -> ImageSet:
 
 
 @cache
-def captchas(n: int) -> ImageSet:
+def captchas(n: int, captcha: Captcha | None = None) -> ImageSet:
     """Real ones."""
-    return DrawnCaptchas(Captcha(), "train").take(range(n))
+    return DrawnCaptchas(captcha or Captcha(), "train").take(range(n))
 
 
 def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val"), each: int = 4) -> Path:
@@ -56,5 +56,8 @@ def sets(recipe: Recipe, folder: Path) -> dict:
     kind = recipe.data["name"]
     if kind == "image_folder":
         return files(folder)
-    one = captchas(8) if kind == "captchas" else bars(20, channels=3, size=32) if kind == "cifar10" else bars(20)
+    if kind == "captchas":
+        one = captchas(8, Captcha(**recipe.captcha_facts()))
+    else:
+        one = bars(20, channels=3, size=32) if kind == "cifar10" else bars(20)
     return {"train": one, "test": one}

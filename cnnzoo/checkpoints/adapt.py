@@ -7,29 +7,32 @@ from torch import Tensor, nn
 from cnnzoo.cnn import CNN, AuxiliaryCNN
 
 
-def adapt(model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
+def adapt(
+    model: CNN, tensors: Mapping[str, Tensor], asked: Collection[str], *, reads_others: bool = False
+) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors as this network can take them, and the layers that have to start afresh.
 
     The first convolution takes other channels: one is the sum over the filters, so that a grey image scores as its
     copy in three channels would; n repeat the filters and are rescaled, so that the sums keep their size. A last
-    layer for another number of classes starts afresh. Auxiliary classifiers that the network does not have are left
-    out, and those that the weights do not have start afresh.
+    layer for another number of classes, or for other characters, starts afresh. Auxiliary classifiers that the network
+    does not have are left out, and those that the weights do not have start afresh.
 
     Args:
         model: what they are for; it may be on the meta device.
         tensors: of the network that the weights were made with, by our names.
         asked: the arguments that were asked for. Only they adapt anything, `in_channels`, `num_classes` and `aux`;
             what differs otherwise is left to be found.
+        reads_others: whether a CAPTCHA network is to read other texts than it was trained on.
     """
     fitted = {name: tensor for name, tensor in tensors.items() if not _superfluous(name, model)}
     fresh = []
     for prefix, chain in _classifiers(model):
         if prefix and not any(name.startswith(prefix) for name in fitted):
             fresh += [prefix.removesuffix(".")] if "aux" in asked else []
-        elif chain.head is not None and chain.num_classes and "num_classes" in asked:
+        elif chain.head is not None and chain.num_classes and (reads_others or "num_classes" in asked):
             layer = prefix + chain.head[0]
             weight = fitted.get(f"{layer}.weight")
-            if weight is None or (weight.ndim and len(weight) != chain.num_classes):
+            if weight is None or reads_others or (weight.ndim and len(weight) != chain.num_classes):
                 fresh.append(layer)
     left = tuple(f"{layer}." for layer in fresh)
     fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(left)}

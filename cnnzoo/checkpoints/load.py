@@ -22,8 +22,10 @@ from cnnzoo.checkpoints.weights import check_finite, read_weights
 from cnnzoo.cnn import CNN
 from cnnzoo.construction import Construction, Device
 from cnnzoo.errors import CheckpointError
-from cnnzoo.registry import ModelSpec
+from cnnzoo.registry import READING, ModelSpec
 
+HEAD = ("num_classes", "aux")
+"""Arguments that say what the last layers give."""
 SMALL = 64 * 2**20
 """Bytes of a file, which nobody vouches for, that is looked through for NaN and infinity before it is used."""
 
@@ -63,7 +65,9 @@ def load(
     if source.layout is None and is_foreign(model, tensors):
         tensors, known = converted(model, tensors, source.path, zero_channels)
         source = replace(source, layout="cnnzoo", checkpoint=known)
-    tensors, fresh = adapt(model, _by_our_names(model, tensors, source.layout), options.keys())
+    others = spec.reads_others(made_with, options)
+    named = _by_our_names(model, tensors, source.layout)
+    tensors, fresh = adapt(model, named, options.keys(), reads_others=others)
     if dtype is None:
         _check_precision(tensors, source.path)
     assign(model, tensors, source.path, fresh)
@@ -71,7 +75,7 @@ def load(
         vars(model)["checkpoint"] = _as_it_is_now(source.checkpoint, spec, model, made_with)
     construction.finish(dtype)  # which initialises what is fresh
     if fresh:
-        asked = spec.shown({name: options[name] for name in ("num_classes", "aux") if name in options})
+        asked = spec.shown({name: options[name] for name in (*HEAD, *READING) if name in options})
         warnings.warn(
             f"load_pretrained: {spec.name}: starts afresh: {', '.join(fresh)}; {source.path.name} holds nothing that "
             f"fits {asked}; train it before use",
@@ -111,6 +115,9 @@ def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mappi
     if head is not None and model.num_classes != made_with.get("num_classes", head.default):
         row = replace(row, class_set=())
     images = row.preprocessing
+    if "charset" in spec.parameters and model.input_shape is not None:
+        images = replace(images, size=model.input_shape[1:])
+        row = replace(row, preprocessing=images)
     if model.input_shape is not None and model.input_shape[0] == 1 != images.channels:
         mean, std = (
             sum(value) / len(value) if isinstance(value, tuple) else value for value in (images.mean, images.std)

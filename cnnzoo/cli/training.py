@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from dataclasses import asdict
 from functools import partial
@@ -139,13 +140,15 @@ def eval_(
     """
     from cnnzoo.data.images import ImageSet
     from cnnzoo.training.evaluation import evaluate
-    from cnnzoo.training.recipe import load_recipe, require_scores
+    from cnnzoo.training.fitting import require_network, require_scores
+    from cnnzoo.training.recipe import load_recipe
     from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
     model = _weights_for(stated, what or f"runs/{stated.name}-seed0", hub, zero_channels)
-    stated.require(model)
+    require_network(stated, model)
     sets: dict[str, Any] = stated.load_data(folder, download=download)
+    stated = stated.fitted(sets)
     if seed is not None:
         sets = stated.hold_out(sets, seed)
     del sets["train"]
@@ -208,19 +211,23 @@ def recipes(as_json: bool) -> None:
 @click.option("--test", default=2000, show_default=True, type=click.IntRange(min=1), help="Test images.")
 @click.option("--seed", default=0, show_default=True, help="Of the sequence of images.")
 @click.option("--charset", default="0123456789", show_default=True, help="The characters that occur.")
-@click.option("--length", default=4, show_default=True, type=click.IntRange(min=1), help="Characters in an image.")
+@click.option("--length", default="4", show_default=True, help="Characters in an image; 4-6 for as many as 4, 5 or 6.")
 @click.option("--width", default=180, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
 @click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
-def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
+def captchas(out: Path, count: int, test: int, length: str, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
     from rich.progress import Progress
 
-    from cnnzoo.data.captcha import Captcha, write_captchas
+    from cnnzoo.data import Captcha, write_captchas
     from cnnzoo.support.files import replacing
 
+    hit = re.fullmatch(r"(\d+)(?:-(\d+))?", length)
+    if hit is None:
+        raise OptionError(f"got --length {length}; expected a number of characters, or the fewest and most: 4-6")
+    kind = Captcha(length=(int(hit[1]), int(hit[2])) if hit[2] else int(hit[1]), **captcha)
     with Progress(transient=True) as progress, replacing(out) as aside:
         advance = partial(progress.advance, progress.add_task("drawing", total=count + test))
-        write_captchas(aside, Captcha(**captcha), train=count, test=test, advance=advance)
+        write_captchas(aside, kind, train=count, test=test, advance=advance)
     click.echo(f"wrote {out}: {count} training and {test} test images, {out.stat().st_size / 2**20:.1f} MB")
 
 

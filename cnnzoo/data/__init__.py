@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnzoo.data.captcha import Captcha, FreshCaptchas, captchas, write_captchas
+    from cnnzoo.data.captcha import Captcha, FreshCaptchas
+    from cnnzoo.data.captcha_files import SkippedFilesWarning, captchas, write_captchas
     from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
     from cnnzoo.data.digits import find_digits
     from cnnzoo.data.image_files import Sample, open_image, samples
@@ -18,6 +19,7 @@ __all__ = [
     "ImageSet",
     "Preprocessing",
     "Sample",
+    "SkippedFilesWarning",
     "captchas",
     "cifar10",
     "cifar100",
@@ -31,7 +33,7 @@ __all__ = [
     "write_captchas",
 ]
 
-_FILES = ("captcha", "datasets", "digits", "image_files", "images", "preprocessing")
+_FILES = ("captcha", "captcha_files", "datasets", "digits", "image_files", "images", "preprocessing")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,19 +6,15 @@ torch: nothing in this file imports it but the functions that give tensors.
 """
 
 import io
-import json
 import random
 import weakref
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.errors import DataError, operation
+from cnnzoo.errors import DataError, OptionError
 from cnnzoo.support.workers import end_with_parent, helpers
 
 if TYPE_CHECKING:
@@ -29,6 +25,8 @@ if TYPE_CHECKING:
 Drawing = tuple[str, bytes]
 """A text, and its image's pixels or file."""
 
+ANY_LENGTH = (4, 6)
+"""The fewest and the most characters that are drawn for a network that reads texts of any length."""
 SHARE = 64
 """Images that a process draws at a time; so few are drawn without one."""
 
@@ -39,17 +37,36 @@ class Captcha:
 
     Attributes:
         charset: the characters that occur.
-        length: characters in an image.
+        length: characters in an image, or the fewest and the most of them.
         width: of an image in pixels.
         height: likewise.
         seed: the sequences of two seeds have nothing in common.
     """
 
     charset: str = "0123456789"
-    length: int = 4
+    length: int | tuple[int, int] = 4
     width: int = 180
     height: int = 100
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.length, list):  # TOML and JSON have lists
+            object.__setattr__(self, "length", tuple(self.length))
+        ends = (self.length, self.length) if isinstance(self.length, int) else self.length
+        if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or not 1 <= ends[0] <= ends[1]:
+            raise OptionError(
+                f"got length={self.length!r}; it is a number of characters, or the fewest and the most: (4, 6)"
+            )
+        if not self.charset or len({*self.charset}) < len(self.charset):
+            raise OptionError(f"got charset={self.charset!r}; it holds at least one character, each once")
+        if min(self.width, self.height) < 1:
+            raise OptionError(f"got {self.width}x{self.height} pixels; width and height are at least 1")
+
+    @property
+    def lengths(self) -> range:
+        """How many characters an image may show."""
+        fewest, most = (self.length, self.length) if isinstance(self.length, int) else self.length
+        return range(fewest, most + 1)
 
     def draw(self, split: str, number: int) -> tuple[str, "Image"]:
         """The text and the image of that number in the sequence of a split.
@@ -60,7 +77,8 @@ class Captcha:
             DataError: the `captcha` package is not installed, or takes its random numbers from elsewhere.
         """
         chance = random.Random(f"{self.seed}/{split}/{number}")
-        text = "".join(chance.choices(self.charset, k=self.length))
+        length = self.length if isinstance(self.length, int) else chance.randint(*self.length)
+        text = "".join(chance.choices(self.charset, k=length))
         package = _package()
         theirs, package.secrets = package.secrets, _Secrets(chance)
         try:
@@ -81,7 +99,7 @@ def _package() -> Any:
         from captcha import image
     except ImportError:
         raise DataError(
-            "drawing them takes the captcha package, which is not installed: pip install 'cnnzoo[captcha]', "
+            "drawing CAPTCHAs takes the captcha package, which is not installed: pip install 'cnnzoo[captcha]', "
             "or name a file that `cnnzoo captchas` has written with --data"
         ) from None
     if not hasattr(image, "secrets"):
@@ -126,7 +144,7 @@ class DrawnCaptchas:
                 image = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(shape)
                 images[len(texts)] = image.permute(2, 0, 1)
                 texts.append(text)
-        return _image_set(self.captcha, images, texts)
+        return image_set(self.captcha, images, texts)
 
 
 def _draw(captcha: Captcha, split: str, numbers: Sequence[int], encoded: bool) -> list[Drawing]:
@@ -186,147 +204,13 @@ class FreshCaptchas:
         return [(epoch - 1) * self.count + row for row in rows]
 
 
-@operation
-def captchas(
-    folder: Path | str | None = None,
-    *,
-    download: bool = False,
-    train: int = 8000,
-    test: int = 2000,
-    fresh: bool = False,
-    processes: int | None = None,
-    charset: str = Captcha.charset,
-    length: int = Captcha.length,
-    width: int = Captcha.width,
-    height: int = Captcha.height,
-    seed: int = Captcha.seed,
-) -> dict[str, Any]:
-    """CAPTCHAs in colour, with a label for each position: (N, 3, height, width) and (N, length).
-
-    Args:
-        folder: a file that `write_captchas` has written, or a folder with `train` and `test`, which hold images that
-            are called after their text: `4821.png`, or `17-4821.png` where a text occurs twice. By default they are
-            drawn.
-        download: not possible, and ignored.
-        train: training images (in an epoch).
-        test: test images; they are the same in every run.
-        fresh: every epoch takes the next `train` images of an endless sequence, or of the file.
-        processes: that draw; by default one less than there are processors.
-        charset: the characters that occur.
-        length: characters in an image.
-        width: of an image in pixels.
-        height: likewise.
-        seed: of the sequences.
-
-    Raises:
-        DataError: the `captcha` package is not installed, or the file or folder holds too few or other images.
-
-    Examples:
-        >>> import cnnzoo
-        >>> import torch
-        >>> sets = cnnzoo.data.captchas(train=2, test=1, length=5, processes=0)
-        >>> sets["test"].labels.shape
-        torch.Size([1, 5])
-    """
-    kind = Captcha(charset, length, width, height, seed)
-    if folder is None:
-        drawn = {split: DrawnCaptchas(kind, split, processes) for split in ("train", "test")}
-        images = FreshCaptchas(train, drawn["train"]) if fresh else drawn["train"].take(range(train))
-        return {"train": images, "test": drawn["test"].take(range(test))}
-    found = {
-        "train": read_captchas(folder, "train", kind, None if fresh else train),
-        "test": read_captchas(folder, "test", kind, test),
-    }
-    return found | {"train": FreshCaptchas(train, found["train"])} if fresh else found
-
-
-@operation
-def write_captchas(
-    path: Path | str,
-    captcha: Captcha,
-    *,
-    train: int,
-    test: int,
-    processes: int | None = None,
-    advance: Callable[[int], object] = lambda count: None,
-) -> None:
-    """Draw images into a ZIP archive of lossless WebP files, some 6 kB each, for machines that cannot draw.
-
-    Args:
-        path: of the archive.
-        captcha: what to draw.
-        train: training images.
-        test: test images.
-        processes: that draw; by default one less than there are processors.
-        advance: is told how many more images are done.
-
-    Examples:
-        >>> import cnnzoo
-        >>> cnnzoo.data.write_captchas("captchas.zip", cnnzoo.data.Captcha(), train=2, test=1)
-    """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("captchas.json", json.dumps(asdict(captcha) | {"train": train, "test": test}))
-        for split, count in (("train", train), ("test", test)):
-            number = 0
-            for share in DrawnCaptchas(captcha, split, processes).begin(range(count), encoded=True):
-                for text, content in share:
-                    archive.writestr(f"{split}/{number:07d}-{text}.webp", content)
-                    number += 1
-                advance(len(share))
-
-
-def read_captchas(place: Path | str, split: str, captcha: Captcha, count: int | None = None) -> "ImageSet":
-    """The first `count` images of a split, by default all, of an archive or a folder.
-
-    Raises:
-        DataError: there are fewer, or one is damaged, of another size, or not called after its text.
-    """
-    import torch
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
-    from cnnzoo.data.image_files import open_image
-
-    files = _files(Path(place), split)
-    if not files or len(files) < (count or 1):
-        raise DataError(
-            f"{place} holds {len(files)} images in {split}/, expected {count or 'some'}; "
-            "`cnnzoo captchas --out FILE` writes them, --set data.train=N takes fewer"
-        )
-    images, texts = [], []
-    for name, content in files[:count]:
-        text = name.rpartition(".")[0].rpartition("/")[2].rpartition("-")[2]
-        if len(text) != captcha.length or not set(text) <= set(captcha.charset):
-            raise DataError(
-                f"{name} is not called after its text; expected {captcha.length} characters of "
-                f"{captcha.charset!r}, such as 17-{(captcha.charset * captcha.length)[: captcha.length]}.png"
-            )
-        image = open_image(name, content()).convert("RGB")
-        if image.size != (captcha.width, captcha.height):
-            raise DataError(
-                f"{name} is {image.width}x{image.height} pixels; expected "
-                f"{captcha.width}x{captcha.height} (--set data.width=..., data.height=...)"
-            )
-        images.append(pil_to_tensor(image))
-        texts.append(text)
-    return _image_set(captcha, torch.stack(images), texts)
-
-
-def _files(place: Path, split: str) -> list[tuple[str, Callable[[], Any]]]:
-    """The images of a split in an archive or a folder: what they are called, and what opens them."""
-    if not place.is_file():
-        return [(str(file), partial(file.open, "rb")) for file in sorted((place / split).glob("*.*"))]
-    try:
-        archive = zipfile.ZipFile(place)
-    except zipfile.BadZipFile:
-        raise DataError(f"{place} is not an archive that `cnnzoo captchas` has written") from None
-    names = sorted(name for name in archive.namelist() if name.startswith(f"{split}/") and not name.endswith("/"))
-    return [(f"{place}/{name}", partial(archive.open, name)) for name in names]
-
-
-def _image_set(captcha: Captcha, images: Any, texts: Sequence[str]) -> "ImageSet":
+def image_set(captcha: Captcha, images: Any, texts: Sequence[str]) -> "ImageSet":
+    """Images (N, 3, height, width) and their texts: labels (N, positions) are -1 behind the end of a shorter text."""
     import torch
 
     from cnnzoo.data.images import ImageSet
 
-    labels = torch.tensor([[captcha.charset.index(character) for character in text] for text in texts])
+    longest = captcha.lengths[-1]
+    rows = [[captcha.charset.index(character) for character in text] for text in texts]
+    labels = torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
     return ImageSet(images, labels, tuple(captcha.charset))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cnnzoo.data.captcha import captchas
+from cnnzoo.data.captcha_files import captchas
 from cnnzoo.data.cifar import read_binary, read_pickled
 from cnnzoo.data.idx import IDX_FILES, read_split
 from cnnzoo.data.images import ImageFiles, ImageSet

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.deploy.export import WRITING, missing, onnx_bytes, onnx_runner
+from cnnzoo.deploy.outputs import Apart, Scores, Structure, mapped
 from cnnzoo.deploy.quantize import quantized
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], Scores]
 
 
 class Backend(nn.Module):
-    """Runs a network: images (N, C, H, W) to scores.
+    """Runs a network: images (N, C, H, W) to scores, or to a tuple of all tensors that it gives.
 
     The first call prepares it. What cannot be pickled, a session or what a compiler made, is prepared anew where the
     pickle is loaded.
@@ -23,6 +24,7 @@ class Backend(nn.Module):
     Args:
         model: for inference, folded; a backend keeps a copy.
         images: an example batch, on the device and in the dtype that it will calculate in.
+        structure: of what the network gives; by default one tensor.
     """
 
     name: ClassVar[str]
@@ -34,7 +36,7 @@ class Backend(nn.Module):
     gains_by_merging: ClassVar[bool] = False
     """Whether merged branches have ever measured faster on it."""
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, structure: Structure | None = None) -> None:
         super().__init__()
         self.shape, self.device, self.dtype = tuple(images.shape), images.device, images.dtype
         self.run: Run | None = None
@@ -53,7 +55,7 @@ class Backend(nn.Module):
         """What `forward` calls."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Scores:
         if self.run is None:
             self.run = self.prepare()
         return self.run(images)
@@ -67,13 +69,15 @@ class TorchBackend(Backend):
 
     devices = ("cpu", "cuda")
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, structure: Structure | None = None) -> None:
         super().__init__(model, images)
-        self.model = copy.deepcopy(model).to(images).to(memory_format=torch.channels_last)
+        model = copy.deepcopy(model).to(images).to(memory_format=torch.channels_last)
+        self.model = model if structure is None or structure.is_one else Apart(model).eval()
 
     def taken(self, images: Tensor) -> Tensor:
         """Images as the kept model wants them."""
-        return images.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        images = images.to(self.dtype)
+        return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
     def example(self) -> Tensor:
         """A batch such as it was made for."""
@@ -89,7 +93,7 @@ class Eager(TorchBackend):
 
     def prepare(self) -> Run:
         @torch.inference_mode()
-        def run(images: Tensor) -> Tensor:
+        def run(images: Tensor) -> Scores:
             return self.model(self.taken(images))
 
         return run
@@ -116,10 +120,10 @@ class CudaGraphs(TorchBackend):
                 scores = self.model(held)
 
         @torch.inference_mode()
-        def run(images: Tensor) -> Tensor:
+        def run(images: Tensor) -> Scores:
             held.copy_(images)
             graph.replay()
-            return scores.clone()  # the next call overwrites them
+            return mapped(torch.clone, scores)  # the next call overwrites them
 
         return run
 
@@ -135,9 +139,9 @@ class Inductor(TorchBackend):
         compiled = torch.compile(self.model, dynamic=False, **how)
 
         @torch.no_grad()  # what is compiled in inference mode is not frozen
-        def run(images: Tensor) -> Tensor:
+        def run(images: Tensor) -> Scores:
             scores = compiled(self.taken(images))
-            return scores.clone() if on_cuda else scores  # its CUDA graph overwrites them at the next call
+            return mapped(torch.clone, scores) if on_cuda else scores  # its CUDA graph overwrites them
 
         return run
 
@@ -151,9 +155,15 @@ class OnnxRuntime(Backend):
     packages = (*WRITING, "onnxruntime")
     any_batch = True
 
-    def __init__(self, model: nn.Module, images: Tensor, calibration: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        structure: Structure | None = None,
+        calibration: Tensor | None = None,
+    ) -> None:
         super().__init__(model, images)
-        content = onnx_bytes(model, images)
+        content = onnx_bytes(model, images, structure)
         self.onnx = content if calibration is None else quantized(content, calibration)
 
     def prepare(self) -> Run:
@@ -182,9 +192,9 @@ class OpenVINO(Backend):
     packages = (*WRITING, "openvino")
     precisions: ClassVar = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, structure: Structure | None = None) -> None:
         super().__init__(model, images)
-        self.onnx = onnx_bytes(model, images)
+        self.onnx = onnx_bytes(model, images, structure)
 
     def prepare(self) -> Run:
         core = openvino_core()
@@ -198,9 +208,10 @@ class OpenVINO(Backend):
         }
         request = core.compile_model(model, "CPU", settings).create_infer_request()
 
-        def run(images: Tensor) -> Tensor:
+        def run(images: Tensor) -> Scores:
             array = images.detach().float().contiguous().numpy()
-            return torch.from_numpy(request.infer([array], share_inputs=True)[0])
+            found = tuple(torch.from_numpy(one) for one in request.infer([array], share_inputs=True).values())
+            return found if len(found) > 1 else found[0]  # pyright: ignore[reportGeneralTypeIssues]
 
         return run
 

@@ -1,13 +1,15 @@
 """Whether a network that was made from another computes the same."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnnzoo.deploy.outputs import Scores, Structure, apart, each
+from cnnzoo.deploy.plain import plain
 from cnnzoo.errors import DeployError, OptionError
 from cnnzoo.shapes.trace import nominal_shape
 
@@ -30,43 +32,54 @@ class Reference:
         model: the network; it is evaluated, and left in the mode it was in.
         images: (N, C, H, W), on its device and in its dtype.
 
+    Attributes:
+        scores: all tensors that the network gives.
+        structure: how they belong together.
+
     Raises:
-        DeployError: the scores are not finite.
+        DeployError: the scores are not finite, or there are none.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         self.model, self.images = model, images
         with torch.inference_mode(), evaluating(model):
-            self.scores: Tensor = model(images)
-        if not self.scores.isfinite().all():
+            output = model(images)
+        self.structure, self.scores = Structure.of(output), apart(output)
+        if not all(one.isfinite().all() for one in each(self.scores)):
             raise DeployError(
                 f"the scores of this {type(model).__name__} on random images are not finite, and nothing "
                 "can be compared with them; load its weights or train it first"
             )
 
-    def compare(self, scores: Tensor, dtype: torch.dtype | None = None) -> float:
-        """How far other scores are from these, as a share of the largest.
+    def compare(self, output: Any, dtype: torch.dtype | None = None) -> float:
+        """How far other scores are from these, as a share of the largest; of several tensors, those farthest apart.
 
         Raises:
             DeployError: farther than rounding in `dtype` explains.
         """
-        dtype = dtype or self.scores.dtype
-        apart, tolerance = deviation(self.scores, scores), TOLERANCE[dtype]
-        if apart > tolerance and dtype == torch.float32 and scores.shape == self.scores.shape:
+        scores = apart(output)
+        dtype = dtype or self.dtype
+        off, tolerance = deviation(self.scores, scores), TOLERANCE[dtype]
+        if tolerance < off < float("inf") and dtype == torch.float32:
             tolerance = max(tolerance, ROUNDINGS * self.rounding)
-        if not apart <= tolerance:
+        if not off <= tolerance:
             raise DeployError(
-                f"the scores differ from the original's by {apart:.2g} of the largest, and at most "
+                f"the scores differ from the original's by {off:.2g} of the largest, and at most "
                 f"{tolerance:.2g} is rounding; nothing is returned, as it would be another network"
             )
-        return apart
+        return off
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network calculates in."""
+        return next((one.dtype for one in each(self.scores) if one.dtype in TOLERANCE), self.images.dtype)
 
     @cached_property
     def rounding(self) -> float:
         """How far the network's own scores are from those in double precision: deep networks amplify rounding."""
-        double = copy.deepcopy(self.model).eval().double()
+        double = plain(self.model).double()
         with torch.inference_mode():
-            return deviation(double(self.images.double()), self.scores)
+            return deviation(apart(double(self.images.double())), self.scores)
 
 
 def random_images(model: nn.Module, input_shape: Sequence[int] | None, batch_size: int = 2) -> Tensor:
@@ -93,9 +106,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def deviation(expected: Tensor, got: Tensor) -> float:
-    """The largest difference between two tensors of scores, as a share of the largest score; infinite across shapes."""
-    if expected.shape != got.shape:
+def deviation(expected: Scores, got: Scores) -> float:
+    """The largest difference between scores, as a share of the largest of their tensor; infinite across shapes."""
+    pairs = list(zip(each(expected), each(got), strict=False))
+    if len(each(expected)) != len(each(got)) or any(one.shape != other.shape for one, other in pairs):
         return float("inf")
-    expected, got = expected.double(), got.to(expected.device).double()
+    return max((_deviation(one.double(), other.to(one.device).double()) for one, other in pairs), default=0.0)
+
+
+def _deviation(expected: Tensor, got: Tensor) -> float:
+    if not expected.numel():
+        return 0.0
     return float((expected - got).abs().max() / expected.abs().max().clamp(min=1e-30))

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.deploy.checking import Reference, random_images
-from cnnzoo.deploy.fold import folded
+from cnnzoo.deploy.fold import folded_if_possible
+from cnnzoo.deploy.outputs import Apart, Scores, Structure
+from cnnzoo.deploy.pooling import exact_pooling
 from cnnzoo.deploy.quantize import quantized
 from cnnzoo.errors import DeployError, operation
 from cnnzoo.support.files import replacing
@@ -18,6 +20,10 @@ from cnnzoo.support.text import first_line
 
 WRITING = ("onnx", "onnxscript")
 """The packages that torch writes ONNX with."""
+
+
+class UnfoldedWarning(UserWarning):
+    """A network whose batch normalisation is exported as it is."""
 
 
 @operation
@@ -30,8 +36,13 @@ def export_onnx(
 ) -> None:
     """Write a network as ONNX: `images` (batch, C, H, W) to `scores`, in single precision, for any batch.
 
-    Batch normalisation is folded into the convolutions. Where ONNX Runtime is installed, the file has computed the
-    same as the model on random images, to 1e-4 of the largest score, before it takes its name.
+    What a network gives in a dict has its keys for names, in a named tuple its fields, and in another one its places:
+    `output_0`, `output_1`. What is nested is called `outer.inner`.
+
+    Batch normalisation is folded into the convolutions; where the network's `forward` cannot be followed for that, an
+    `UnfoldedWarning` says so. Pruned, weight-normalised and parametrised weights are written as they are applied.
+    Where ONNX Runtime is installed, the file has computed the same as the model on random images, to 1e-4 of the
+    largest score, before it takes its name.
 
     Args:
         model: any network that torch can export; it is not changed.
@@ -52,27 +63,42 @@ def export_onnx(
     if not path.parent.is_dir():
         raise DeployError(f"there is no folder {path.parent} to write {path.name} into; make it first")
     images = random_images(model, input_shape)
-    content = onnx_bytes(folded(model), images)
+    reference = Reference(model, images)
+    net, unfolded = folded_if_possible(model, images)
+    if unfolded:
+        warnings.warn(unfolded, UnfoldedWarning, stacklevel=3)
+    content = onnx_bytes(net, images, reference.structure)
     dtype = None
     if calibration is not None:
         content, images, dtype = quantized(content, calibration), calibration[:32], torch.int8
+        reference = Reference(model, images)
     if not missing("onnxruntime"):
-        Reference(model, images).compare(onnx_runner(content)(images), dtype)
+        reference.compare(onnx_runner(content)(images), dtype)
     with replacing(path) as aside:
         aside.write_bytes(content)
 
 
-def onnx_bytes(model: nn.Module, images: Tensor) -> bytes:
-    """A network in evaluation mode as an ONNX model in single precision, `images` to `scores`, for any batch."""
+def onnx_bytes(model: nn.Module, images: Tensor, structure: Structure | None = None) -> bytes:
+    """A network in evaluation mode as an ONNX model in single precision, `images` to its outputs, for any batch.
+
+    Args:
+        model: of plain weights.
+        images: an example.
+        structure: of what it gives; by default one tensor.
+    """
     one = images[:1].detach().float().cpu()
+    model = copy.deepcopy(model).to("cpu", torch.float32)
+    names = ("scores",)
+    if structure is not None and not structure.is_one:
+        model, names = Apart(model).eval(), structure.names
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.11's exporter uses what torch 2.11 deprecates
             program = torch.onnx.export(
-                copy.deepcopy(model).to("cpu", torch.float32),
+                model,
                 (torch.cat([one, one]),),  # a batch of one would be taken for a constant
                 input_names=["images"],
-                output_names=["scores"],
+                output_names=list(names),
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 dynamo=True,
                 verbose=False,
@@ -84,10 +110,12 @@ def onnx_bytes(model: nn.Module, images: Tensor) -> bytes:
             "has to succeed first"
         ) from error
     assert program is not None
-    return program.model_proto.SerializeToString()
+    proto = program.model_proto
+    exact_pooling(proto)
+    return proto.SerializeToString()
 
 
-def onnx_runner(content: bytes) -> Callable[[Tensor], Tensor]:
+def onnx_runner(content: bytes) -> Callable[[Tensor], Scores]:
     """ONNX Runtime on the CPU, with as many threads as torch has: images on the CPU to scores."""
     import onnxruntime
 
@@ -98,9 +126,10 @@ def onnx_runner(content: bytes) -> Callable[[Tensor], Tensor]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> Scores:
         array = images.detach().float().cpu().contiguous().numpy()
-        return torch.from_numpy(session.run(None, {"images": array})[0])
+        found = tuple(torch.from_numpy(one) for one in session.run(None, {"images": array}))
+        return found if len(found) > 1 else found[0]  # pyright: ignore[reportGeneralTypeIssues]
 
     return run
 

@@ -1,18 +1,18 @@
 """Batch normalisation that is no longer trained is a scale and a shift, which the convolution before it can do."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import fx, nn
-from torch.fx.proxy import TraceError
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from cnnzoo.deploy.checking import Reference, random_images
+from cnnzoo.deploy.plain import plain
 from cnnzoo.errors import DeployError, operation
 from cnnzoo.shapes.trace import is_leaf
+from cnnzoo.support.text import first_line
 from cnnzoo.support.torch_private import BATCH_NORM, CONVOLUTION, TRANSPOSED_CONVOLUTION
 from cnnzoo.support.tracing import Tracer
 
@@ -25,14 +25,16 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
 
     The normalisation's place is taken by `nn.Identity`, so that every layer keeps its name. One that follows
     something else, as the first of a pre-activation block does, stays. The copy is in evaluation mode, and has
-    computed the same as the model on random images, to 1e-4 of the largest score.
+    computed the same as the model on random images, to 1e-4 of the largest score. Weights that are computed at every
+    call (pruned, weight-normalised, parametrised) are plain parameters in it.
 
     Args:
-        model: any network that torch.fx can follow; it is not changed.
+        model: any network that torch.fx can follow, or that has nothing to fold; it is not changed.
         input_shape: (C, H, W) of the images; by default the network's own.
 
     Raises:
-        DeployError: the network's `forward` branches on values, or the folded network computes something else.
+        DeployError: there is something to fold in a network whose `forward` branches on values or shapes, or the
+            folded network computes something else.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
 
@@ -44,27 +46,75 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
         False
     """
     reference = Reference(model, random_images(model, input_shape))
-    made = folded(model)
+    made = folded(model, reference.images)
     with torch.inference_mode():
         reference.compare(made(reference.images))
     return made
 
 
-def folded(model: Model) -> Model:
-    """What `fold_batchnorm` returns, unchecked."""
-    model = copy.deepcopy(model).eval()
-    modules = dict(model.named_modules())
-    for before, norm in _pairs(model):
+def folded(model: Model, images: Tensor | None = None) -> Model:
+    """What `fold_batchnorm` returns, unchecked.
+
+    Args:
+        model: the network; it is not changed.
+        images: what it is given. They tell where the normalisation behind a linear layer is of the steps of a sequence
+            and not of its units; without them, all are taken for the second.
+    """
+    model = plain(model)
+    fold(model, images)
+    return model
+
+
+def folded_if_possible(model: Model, images: Tensor) -> tuple[Model, str]:
+    """The folded network; where that cannot be, one with plain weights, and why."""
+    try:
+        return folded(model, images), ""
+    except DeployError as error:
+        return plain(model), f"normalisation is not folded: {error.text}"
+
+
+def fold(model: nn.Module, images: Tensor | None = None) -> None:
+    """The same in place, for a network of plain weights; it may be on the meta device."""
+    modules = dict(model.eval().named_modules())
+    if not any(isinstance(module, BATCH_NORM) for module in modules.values()):
+        return
+    pairs = _pairs(model)
+    over_steps = set() if images is None else _over_steps(model, images, [norm for _, norm in pairs])
+    for before, norm in pairs:
         layer, bn = modules[before], modules[norm]
         assert isinstance(bn, BATCH_NORM)
         if isinstance(layer, nn.Linear):
+            if norm in over_steps or bn.num_features != layer.out_features:
+                continue
             fused = fuse_linear_bn_eval(layer, bn)
         else:
             assert isinstance(layer, CONVOLUTION)
             fused = fuse_conv_bn_eval(layer, bn, transpose=isinstance(layer, TRANSPOSED_CONVOLUTION))
         model.set_submodule(before, fused)
         model.set_submodule(norm, _remainder(bn))
-    return model
+
+
+def _over_steps(model: nn.Module, images: Tensor, norms: Sequence[str]) -> set[str]:
+    """Those of the normalisations that are given (N, steps, units), of which they normalise the steps."""
+    found: set[str] = set()
+    handles = []
+    for name in norms:
+        norm = model.get_submodule(name)
+        if isinstance(norm, nn.BatchNorm1d | nn.LazyBatchNorm1d):
+
+            def look(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                if args[0].ndim > 2:
+                    found.add(name)
+
+            handles.append(norm.register_forward_pre_hook(look))
+    try:
+        with torch.inference_mode():
+            if handles:
+                model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
@@ -96,11 +146,11 @@ class _Tracer(Tracer):
     def trace(self, root, concrete_args=None) -> fx.Graph:
         try:
             return super().trace(root, concrete_args)
-        except (TraceError, TypeError) as error:
+        except Exception as error:  # a forward that is given proxies in place of tensors fails in ways of its own
             name = type(root).__name__
             raise DeployError(
-                f"cannot follow the forward of {name}: {error}; fold the parts of it that have no "
-                "such branches, or take a network without"
+                f"cannot follow the forward of {name}: {first_line(error)}; fold the parts of it that have no such "
+                "branches, or take a network without"
             ) from None
 
 

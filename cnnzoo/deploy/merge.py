@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnzoo.deploy.checking import Reference, random_images
+from cnnzoo.deploy.plain import plain
 from cnnzoo.errors import operation
 from cnnzoo.nn.inception import Branches, ConvUnit
 
@@ -63,7 +64,7 @@ def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -
 
 def merged(model: nn.Module) -> nn.Module:
     """What `merge_branches` returns, unchecked."""
-    model = copy.deepcopy(model).eval()
+    model = plain(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, Branches) and (joint := _joint(module)) is not None:
             if not name:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cnnzoo.deploy.backends import BACKENDS, Backend, OnnxRuntime
 from cnnzoo.deploy.checking import Reference, random_images
-from cnnzoo.deploy.fold import folded
+from cnnzoo.deploy.fold import folded_if_possible
 from cnnzoo.deploy.merge import MergedBranches, merged
+from cnnzoo.deploy.outputs import Scores, Structure, each, joined, mapped
 from cnnzoo.deploy.timing import Candidate, Contest, OptimizationReport
 from cnnzoo.errors import DeployError, OptionError, ShapeError, operation, unknown
 
@@ -20,7 +21,8 @@ BackendName = Literal["auto", "eager", "cudagraphs", "onnxruntime", "openvino", 
 class Optimized(nn.Module):
     """A network for inference, run by the backend that suited it best: images (N, C, H, W) to scores (N, num_classes).
 
-    Scores come in the images' dtype. Batches of any size are taken; a backend that is prepared for one size gets them
+    A network that gives several tensors gives them in the same tuple or dict as before. Scores come in the images'
+    dtype. Batches of any size are taken; a backend that is prepared for one size gets them
     in parts of that size, the last one filled up. It can be pickled, and prepares its backend anew where it is loaded.
 
     Attributes:
@@ -31,9 +33,16 @@ class Optimized(nn.Module):
         report: what was tried, with times.
     """
 
-    def __init__(self, runner: Backend, shape: tuple[int, ...], dtype: torch.dtype, report: OptimizationReport) -> None:
+    def __init__(
+        self,
+        runner: Backend,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        report: OptimizationReport,
+        structure: Structure,
+    ) -> None:
         super().__init__()
-        self.runner = runner
+        self.runner, self.structure = runner, structure
         self.batch_size, *size = shape
         self.input_shape, self.dtype, self.report = tuple(size), dtype, report
         super().train(False)
@@ -42,21 +51,33 @@ class Optimized(nn.Module):
     def backend(self) -> str:
         return self.runner.name
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         if tuple(images.shape[1:]) != self.input_shape:
             raise ShapeError(
                 f"Optimized: got images {tuple(images.shape)}; it was made for (N, *{self.input_shape}): call optimize "
                 "again with another input_shape"
             )
         if self.runner.any_batch or len(images) == self.batch_size:
-            return self.runner(images).to(images.dtype)
-        return torch.cat([self._part(part) for part in images.split(self.batch_size)])
+            scores = self.runner(images)
+        else:
+            scores = joined([self._part(part) for part in images.split(self.batch_size)])
+        like = partial(_in_dtype, dtype=images.dtype)
+        return self.structure.together(mapped(like, scores))
 
-    def _part(self, images: Tensor) -> Tensor:
-        absent = self.batch_size - len(images)
+    def _part(self, images: Tensor) -> Scores:
+        present = len(images)
+        absent = self.batch_size - present
         if absent:
             images = torch.cat([images, images.new_zeros(absent, *images.shape[1:])])
-        return self.runner(images)[: self.batch_size - absent].to(images.dtype)
+        scores = self.runner(images)
+        for one, name in zip(each(scores), self.structure.names, strict=True):
+            if one.ndim == 0 or len(one) != self.batch_size:
+                raise DeployError(
+                    f"Optimized: {name} has the shape {tuple(one.shape)}, without an entry for each image, so that a "
+                    f"batch of {present} cannot be cut from one of {self.batch_size}: pass that many, or take "
+                    "backend='eager'"
+                )
+        return mapped(lambda one: one[:present], scores)
 
     def train(self, mode: bool = True) -> "Optimized":
         """Refuse: its normalisation is folded away."""
@@ -68,6 +89,11 @@ class Optimized(nn.Module):
         return (
             f"backend={self.backend}, input_shape={self.input_shape}, batch_size={self.batch_size}, dtype={self.dtype}"
         )
+
+
+def _in_dtype(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Scores as the images are; what counts or names something stays in whole numbers."""
+    return scores.to(dtype) if scores.is_floating_point() else scores
 
 
 @operation
@@ -88,7 +114,9 @@ def optimize(
     before it is timed.
 
     Args:
-        model: any network that torch.fx can follow, on the CPU or a CUDA device; it is not changed.
+        model: any network, on the CPU or a CUDA device; it is not changed. Where torch.fx cannot follow its `forward`,
+            normalisation is not folded, and the report says so. Pruned, weight-normalised and parametrised weights are
+            applied.
         input_shape: (C, H, W) of the images; by default the network's own.
         batch_size: images in the batches that will come most often.
         backend: one to use without trying others.
@@ -123,23 +151,27 @@ def optimize(
     images = random_images(model, input_shape, batch_size)
     dtype = dtype or images.dtype
     compared = images if calibration is None else calibration[:32].to(images)
-    contest = Contest(Reference(model, compared), images, dtype, progress=progress)
-    for candidate in _candidates(folded(model), images, dtype, calibration):
+    reference = Reference(model, compared)
+    net, unfolded = folded_if_possible(model, images)
+    contest = Contest(reference, images, dtype, progress=progress, note=unfolded)
+    for candidate in _candidates(net, images, dtype, reference.structure, calibration):
         tried = candidate.backend
         if backend == tried.name or (backend == "auto" and images.device.type in tried.devices):
             contest.enter(candidate)
     runner, report = contest.conclude()
-    return Optimized(runner, tuple(images.shape), dtype, report)
+    return Optimized(runner, tuple(images.shape), dtype, report, reference.structure)
 
 
-def _candidates(net: nn.Module, images: Tensor, dtype: torch.dtype, calibration: Tensor | None) -> Iterator[Candidate]:
+def _candidates(
+    net: nn.Module, images: Tensor, dtype: torch.dtype, structure: Structure, calibration: Tensor | None
+) -> Iterator[Candidate]:
     if calibration is not None:
-        yield Candidate(OnnxRuntime, partial(OnnxRuntime, net, images, calibration))
+        yield Candidate(OnnxRuntime, partial(OnnxRuntime, net, images, structure, calibration))
         return
     images = images.to(dtype)
     together = merged(net)
     merges = any(isinstance(module, MergedBranches) for module in together.modules())
     for backend in BACKENDS.values():
-        yield Candidate(backend, partial(backend, net, images))
+        yield Candidate(backend, partial(backend, net, images, structure))
         if merges and backend.gains_by_merging:
-            yield Candidate(backend, partial(backend, together, images), merged=True)
+            yield Candidate(backend, partial(backend, together, images, structure), merged=True)

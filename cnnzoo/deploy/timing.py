@@ -61,12 +61,14 @@ class OptimizationReport:
         batch_size: images in a batch.
         trials: in the order in which they were made.
         chosen: the one that runs the network.
+        note: what was not done to the network before.
     """
 
     title: str
     batch_size: int
     trials: tuple[Trial, ...]
     chosen: Trial
+    note: str = ""
 
     COLUMNS = ("backend", "ready after", "a batch", "images / s", "differs by", "")
 
@@ -83,13 +85,13 @@ class OptimizationReport:
             )
 
     def __rich__(self) -> "Table":
-        return rich_table(self.COLUMNS, self.rows(), right=self.COLUMNS[1:5], title=self.title)
+        return rich_table(self.COLUMNS, self.rows(), right=self.COLUMNS[1:5], title=self.title, total=self.note)
 
     def __str__(self) -> str:
         return as_text(self)
 
     def _repr_html_(self) -> str:
-        return html_table(self.COLUMNS, self.rows(), self.title)
+        return html_table(self.COLUMNS, self.rows(), ": ".join(filter(None, (self.title, self.note))))
 
 
 class Contest:
@@ -103,9 +105,13 @@ class Contest:
         images: a batch to time with.
         dtype: what the candidates calculate in.
         progress: show on a terminal what is being prepared.
+        note: for the report.
     """
 
-    def __init__(self, reference: Reference, images: Tensor, dtype: torch.dtype, *, progress: bool) -> None:
+    def __init__(
+        self, reference: Reference, images: Tensor, dtype: torch.dtype, *, progress: bool, note: str = ""
+    ) -> None:
+        self.note = note
         self.reference, self.images, self.dtype, self.progress = reference, images, dtype, progress
         self.trials: list[Trial] = []
         self.best: Backend | None = None
@@ -171,7 +177,7 @@ class Contest:
             raise DeployError(f"no backend can run this {network}: {why}")
         where = f"{len(self.images)} x {'x'.join(map(str, self.images.shape[1:]))}, {self.images.device.type}"
         title = f"{network}, {where}, {str(self.dtype).removeprefix('torch.')}"
-        return self.best, OptimizationReport(title, len(self.images), tuple(self.trials), self.chosen)
+        return self.best, OptimizationReport(title, len(self.images), tuple(self.trials), self.chosen, self.note)
 
 
 def _time(trial: Trial) -> float:

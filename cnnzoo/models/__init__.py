@@ -3,6 +3,7 @@
 from cnnzoo.models.alexnet import *
 from cnnzoo.models.bn_inception import *
 from cnnzoo.models.captcha import *
+from cnnzoo.models.captcha_crnn import *
 from cnnzoo.models.cifar_resnet import *
 from cnnzoo.models.googlenet import *
 from cnnzoo.models.inception_resnet import *

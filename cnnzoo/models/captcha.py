@@ -2,31 +2,25 @@
 
 The first is the network of a course on PyTorch, four convolutions and one linear layer with ten scores for each of
 four digits; its code is right where its prose is not (`papers/captcha.toml`). The second is cnnzoo's own and small.
+`captcha_crnn.py` has one for texts of any length.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError, operation, unknown
+from cnnzoo.errors import OptionError, operation
+from cnnzoo.reader import CaptchaReader, as_scores, check_charset
 from cnnzoo.registry import Paper, register
 from cnnzoo.shapes.formula import output_size
 
-__all__ = ["CaptchaAccuracy", "CaptchaCNN", "captcha_cnn", "captcha_cnn_small"]
+__all__ = ["CaptchaCNN", "captcha_cnn", "captcha_cnn_small"]
 
 
-class CaptchaAccuracy(NamedTuple):
-    """The share of characters, and of whole CAPTCHAs, that were read right, from 0 to 1."""
-
-    character: float
-    captcha: float
-
-
-class CaptchaCNN(CNN):
-    """A network that reads CAPTCHAs: (N, in_channels, height, width) to scores (N, length * len(charset)).
+class CaptchaCNN(CaptchaReader):
+    """A network that reads CAPTCHAs of one length: (N, in_channels, height, width) to scores (N, length * characters).
 
     The scores of one position stand together, in the order of `charset`; `scores.unflatten(1, (length, -1))` has an
     axis for each.
@@ -42,15 +36,16 @@ class CaptchaCNN(CNN):
         features: int,
         init: str,
     ) -> None:
-        _check(charset, length)
+        _check(length)
         super().__init__(
             layers,
+            charset=charset,
             input_shape=input_shape,
             head=("fc", features),
             num_classes=length * len(charset),
             init=init,
         )
-        self.charset, self.length = charset, length
+        self.length = length
 
     @operation
     def reset_classifier(self, num_classes: int) -> None:
@@ -61,14 +56,16 @@ class CaptchaCNN(CNN):
         """
         if num_classes:
             raise OptionError(
-                f"got {num_classes}; a CAPTCHA network's outputs follow from its characters: "
-                "use reset_charset(charset, length)"
+                f"got {num_classes}; a CAPTCHA network's outputs follow from its characters: use "
+                "reset_charset(charset, length)"
             )
         super().reset_classifier(0)
 
+    @operation
     def reset_charset(self, charset: str, length: int) -> None:
         """Replace the last layer by a fresh one that reads `length` characters of `charset`."""
-        _check(charset, length)
+        _check(length)
+        check_charset(charset)
         super().reset_classifier(length * len(charset))
         self.charset, self.length = charset, length
         self._is_now(num_classes=self.num_classes, charset=charset, length=length)
@@ -88,34 +85,38 @@ class CaptchaCNN(CNN):
         if len(text) != self.length:
             raise OptionError(f"{text!r} has {len(text)} characters; this network reads {self.length}")
         target = torch.zeros(self.length, len(self.charset))
-        for position, character in enumerate(text):
-            if character not in self.charset:
-                raise unknown("", "character", character, self.charset)
-            target[position, self.charset.index(character)] = 1
+        target[range(self.length), self.labels(text)] = 1
         return target.flatten()
 
     @operation
-    def decode(self, scores: Tensor) -> list[str]:
-        """The texts with the highest scores, one for each image."""
-        expected = self.length * len(self.charset)
-        if scores.shape[-1] != expected or scores.ndim > 2:
-            raise OptionError(f"got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
-        best = scores.view(-1, self.length, len(self.charset)).argmax(2)
+    def decode(self, scores: Any) -> list[str]:
+        """The texts with the highest scores, one for each image.
+
+        Args:
+            scores: (N, length * len(charset)), or those of one image; a tensor, or an array such as ONNX Runtime's.
+
+        Raises:
+            OptionError: they have another shape, or are not numbers.
+        """
+        best = self._by_position(scores).argmax(2)
         return ["".join(self.charset[i] for i in row) for row in best.tolist()]
 
-    @operation
-    def accuracy(self, scores: Tensor, texts: Sequence[str]) -> CaptchaAccuracy:
-        """How much of `texts` the scores (N, ...) read right."""
-        right = self.decode(scores)
-        if len(right) != len(texts):
-            raise OptionError(f"got scores of {len(right)} images and {len(texts)} texts")
-        hits = torch.tensor([[a == b for a, b in zip(*pair, strict=True)] for pair in zip(right, texts, strict=True)])
-        return CaptchaAccuracy(hits.float().mean().item(), hits.all(1).float().mean().item())
+    def rated(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The score of each text that `decode` gives, the sum over its characters, and its share, the product."""
+        each = self._by_position(scores)
+        return each.amax(2).sum(1), each.softmax(2).amax(2).prod(1)
+
+    def _by_position(self, scores: Any) -> Tensor:
+        scores, expected = as_scores(scores), self.length * len(self.charset)
+        if scores.shape[-1:] != (expected,) or scores.ndim > 2:
+            raise OptionError(f"got scores of shape {tuple(scores.shape)}; this network gives (N, {expected})")
+        return scores.view(-1, self.length, len(self.charset))
+
+    def _mistakes(self, read: str, text: str) -> int:
+        return sum(one != other for one, other in zip(read, text, strict=True))
 
 
-def _check(charset: str, length: int) -> None:
-    if not charset or len(set(charset)) < len(charset):
-        raise OptionError(f"CaptchaCNN: got charset={charset!r}; it holds at least one character, each once")
+def _check(length: int) -> None:
     if length < 1:
         raise OptionError(f"CaptchaCNN: got length={length}; a CAPTCHA has at least one character")
 

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn, overrides
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
+from torch.utils._pytree import tree_flatten as tree_flatten
+from torch.utils._pytree import tree_flatten_with_path
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
+from torch.utils._pytree import tree_unflatten as tree_unflatten
 
 T = TypeVar("T", bound=Tensor)
 
@@ -92,6 +95,12 @@ def schemas_of(operation: str) -> list[Any]:
     if not isinstance(forms, torch._ops.OpOverloadPacket):
         return []
     return [getattr(forms, form)._schema for form in forms.overloads() if "out" not in form]
+
+
+def tree_paths(value: Any) -> list[list[Any]]:
+    """Where each leaf of nested lists, tuples and dicts is: the keys, places and names of fields that lead to it."""
+    found, _ = tree_flatten_with_path(value)
+    return [[getattr(one, "key", getattr(one, "idx", getattr(one, "name", ""))) for one in path] for path, _ in found]
 
 
 def wrapper_tensor(kind: type[T], shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> T:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from cnnzoo.data.images import ImageFiles, ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import OptionError, operation
+from cnnzoo.models.captcha_crnn import CaptchaCRNN
 from cnnzoo.registry import ModelName
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.batches import Asked, Read, served
-from cnnzoo.training.losses import CrossEntropy, by_position, right
+from cnnzoo.training.losses import CTC, CrossEntropy, characters, right
 from cnnzoo.training.world import World
 from cnnzoo.zoo import load_pretrained
 
@@ -29,7 +30,7 @@ class Measures:
         loss: the mean of the criterion.
         accuracy: images with the highest score at their label; where there are several positions, at all of them.
         top5: images with their label among the five highest scores, where there are at least a hundred classes.
-        characters: positions that are right, where there are several.
+        characters: of an image's characters those that are right, on average over the images, where there are several.
     """
 
     loss: float
@@ -57,7 +58,7 @@ def evaluate(
         network: it is left in evaluation mode; a name is loaded by `load_pretrained`.
         split: the test images; every process takes its part of them.
         preprocessing: what becomes of an image; by default what the network's weights want.
-        criterion: scores and labels to a mean loss; by default the cross-entropy.
+        criterion: scores and labels to a mean loss; by default the cross-entropy, or that of CTC.
         views: what the network sees of each image.
         batch_size: of what the network sees at once.
         world: the processes, on the network's device; by default this one.
@@ -76,24 +77,24 @@ def evaluate(
     network = network if isinstance(network, nn.Module) else load_pretrained(ModelName(network))
     preprocessing = preprocessing or _preprocessing_of(network)
     world = world or World(next((one.device for one in network.parameters()), torch.device("cpu")))
-    criterion = criterion or CrossEntropy()
+    criterion = criterion or (CTC() if isinstance(network, CaptchaCRNN) else CrossEntropy())
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
     size = batch_size if views == "middle" else max(1, batch_size // 10)
     for inputs, labels in _batches(split, preprocessing, views, size, world, workers):
         scores = _scores(network, inputs)
-        found, expected = by_position(scores, labels)
-        top5 = (found.topk(min(5, found.shape[2])).indices == expected.unsqueeze(2)).any(2)
         loss = criterion(scores, labels) * len(labels)
-        counts = (right(scores, labels).sum(), top5.sum(), (found.argmax(2) == expected).sum())
-        sums += torch.stack([loss, *(count.to(loss) for count in counts)])
-    loss, hits, top5, characters = (world.sum(sums) / len(split)).tolist()
+        hits, top5, read = right(scores, labels).sum(), torch.zeros(()), characters(scores, labels).sum()
+        if labels.ndim == 1:
+            top5 = (scores.topk(min(5, scores.shape[1])).indices == labels.unsqueeze(1)).sum()
+        sums += torch.stack([one.to(loss) for one in (loss, hits, top5, read)])
+    loss, accuracy, top5, share = (world.sum(sums) / len(split)).tolist()
     positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
     return Measures(
         loss=loss,
-        accuracy=hits,
+        accuracy=accuracy,
         top5=top5 if positions == 1 and len(split.classes) >= 100 else None,
-        characters=characters / positions if positions > 1 else None,
+        characters=share if positions > 1 else None,
     )
 
 

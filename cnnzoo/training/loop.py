@@ -23,8 +23,9 @@ from cnnzoo.training.batches import Batch, Plan, Split, loader
 from cnnzoo.training.curves import can_draw, draw
 from cnnzoo.training.display import Display
 from cnnzoo.training.evaluation import Measures, evaluate
+from cnnzoo.training.fitting import require_scores, require_size
 from cnnzoo.training.losses import Objective
-from cnnzoo.training.recipe import Recipe, load_recipe, require_scores
+from cnnzoo.training.recipe import Recipe, load_recipe
 from cnnzoo.training.results import RESULT, result
 from cnnzoo.training.sdlm import SDLM
 from cnnzoo.training.state import Epoch, State
@@ -101,6 +102,7 @@ def train(
             for unfinished in folder.glob("*.part"):  # of a run that was killed while it wrote
                 unfinished.unlink()
         sets = recipe.hold_out(sets, seed)
+        recipe = recipe.fitted(sets)
         session = Session(recipe, sets, folder / "last.pt", seed, world, workers)
         display = stack.enter_context(Display(session.last_epoch, enabled=progress and world.is_first))
         finished = session.step >= session.last_step and (folder / RESULT).exists()
@@ -137,6 +139,7 @@ class Session:
 
         self.measured = {name: split for name, split in sets.items() if name != "train"}
         self.network = self._network()
+        require_size(recipe, self.network)
         for split in self.measured.values():
             require_scores(self.network, split)
         self.criterion = recipe.make_loss()

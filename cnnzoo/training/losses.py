@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from cnnzoo.cnn import AuxiliaryCNN
 from cnnzoo.errors import OptionError
 from cnnzoo.models.lenet import MAPLoss
+from cnnzoo.nn.ctc import NOTHING, best_path, edit_distance, losses
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -38,8 +39,24 @@ class MultiLabelSoftMargin(nn.MultiLabelSoftMarginLoss):
         return super().forward(input, F.one_hot(labels, scores.shape[-1]).flatten(1).to(input))
 
 
+class CTC(nn.Module):
+    """Of texts of any length: scores (N, columns, classes + 1), the blank's last, and labels (N, positions).
+
+    Behind the end of a text its labels are -1. The loss of each image is divided by the characters of its text.
+
+    Source: Graves et al. 2006 (`cnnzoo.nn.ctc`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return (losses(input, target) / (target != NOTHING).sum(1).clamp(min=1)).mean()
+
+
 LOSSES: dict[str, Callable[..., nn.Module]] = {
     "cross_entropy": CrossEntropy,
+    "ctc": CTC,
     "map": MAPLoss,
     "multilabel_soft_margin": MultiLabelSoftMargin,
 }
@@ -86,5 +103,23 @@ class Objective(nn.Module):
 
 def right(scores: Tensor, labels: Tensor) -> Tensor:
     """Whether the highest scores are at the labels, at all positions of an image: (N,)."""
+    if scores.ndim == 3:
+        read = best_path(scores)
+        return (read == F.pad(labels, (0, read.shape[1] - labels.shape[1]), value=NOTHING)).all(1)
     found, expected = by_position(scores, labels)
     return (found.argmax(2) == expected).all(1)
+
+
+def characters(scores: Tensor, labels: Tensor) -> Tensor:
+    """The share of each image's labels that were read right: (N,).
+
+    Where texts have any length, a character too much counts like a wrong one.
+    """
+    if scores.ndim == 2:
+        found, expected = by_position(scores, labels)
+        return (found.argmax(2) == expected).double().mean(1)
+    texts = ([[one for one in row if one != NOTHING] for row in rows.tolist()] for rows in (best_path(scores), labels))
+    shares = [
+        1 - min(edit_distance(read, text), len(text)) / max(len(text), 1) for read, text in zip(*texts, strict=True)
+    ]
+    return torch.tensor(shares, dtype=torch.float64, device=scores.device)

@@ -12,12 +12,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from cnnzoo.cnn import CNN
-from cnnzoo.data.captcha import FreshCaptchas
+from cnnzoo.data.captcha import ANY_LENGTH, FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.images import ImageSet, hold_out
 from cnnzoo.data.preprocessing import Preprocessing
-from cnnzoo.errors import CheckpointError, CnnzooError, OptionError, operation, suggestion, unknown
+from cnnzoo.errors import CnnzooError, OptionError, operation, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
 from cnnzoo.registry import ModelSpec, find
 from cnnzoo.support.text import counted
@@ -72,6 +71,8 @@ class Recipe:
         channels_last: whether images are stored channel by channel or pixel by pixel.
         compile: whether network and loss are compiled; worth it for long runs.
         views: what a test sees of each image: the `middle`, or `ten` crops whose probabilities are averaged.
+        own_size: whether images keep the size that they have, which is then that of `preprocessing`: where a recipe for
+            CAPTCHAs states none.
         published: what a publication reports for this run, with its source.
         differs: in what the recipe differs from the publication, or goes beyond what it states.
     """
@@ -97,6 +98,7 @@ class Recipe:
     channels_last: bool = False
     compile: bool = False
     views: Views = "middle"
+    own_size: bool = False
     published: dict[str, Any] = field(default_factory=dict)
     differs: str = ""
 
@@ -161,8 +163,47 @@ class Recipe:
         return Transforms(self.preprocessing, crop, tuple(make(AUGMENTATIONS, one) for one in self.augment))
 
     def load_data(self, folder: Path | str | None = None, *, download: bool = False) -> dict[str, Split]:
-        """The images to train (`"train"`) and to test on (`"test"`)."""
-        return make(DATA_SETS, self.data, folder, download=download)
+        """The images to train (`"train"`) and to test on (`"test"`).
+
+        CAPTCHAs that are drawn are of the characters, length and size that the network is made for, unless the recipe
+        states others.
+        """
+        data = self.data
+        if data["name"] == "captchas" and folder is None:
+            data = self.captcha_facts() | data
+        return make(DATA_SETS, data, folder, download=download)
+
+    def captcha_facts(self) -> dict[str, Any]:
+        """The characters, length and size of the CAPTCHAs that the network is made for."""
+        takes = {name: one.default for name, one in find(self.network).parameters.items()} | self.options
+        facts = {key: takes[key] for key in ("charset", "length") if key in takes}
+        if "charset" in takes and "length" not in takes:
+            facts["length"] = ANY_LENGTH
+        if "image_size" in takes:
+            facts["height"], facts["width"] = takes["image_size"]
+        return facts
+
+    def fitted(self, sets: Mapping[str, Split]) -> "Recipe":
+        """The recipe with what follows from the images: the characters of CAPTCHAs, how many, and their size.
+
+        What the recipe states of the network stays, and is compared with the images when it is trained.
+        """
+        test = sets["test"]
+        if self.data["name"] != "captchas" or not isinstance(test, ImageSet):
+            return self
+        images = self.preprocessing
+        if self.own_size:
+            images = dataclasses.replace(images, size=tuple(test.images.shape[2:]))
+        channels, *size = images.input_shape
+        facts: dict[str, Any] = {
+            "charset": "".join(test.classes),
+            "length": test.labels.shape[1],
+            "image_size": tuple(size),
+            "in_channels": channels,
+        }
+        takes = find(self.network).parameters
+        follow = {key: value for key, value in facts.items() if key in takes and takes[key].default != value}
+        return dataclasses.replace(self, preprocessing=images, options=follow | self.options)
 
     def hold_out(self, sets: Mapping[str, Split], seed: int) -> dict[str, Split]:
         """Hold `validation` images out of the training set, as `"validation"`, unless the sets already have one.
@@ -184,30 +225,15 @@ class Recipe:
 
     def options_for(self, classes: Sequence[str]) -> dict[str, Any]:
         """The network's arguments, with as many classes as there are where the network takes that."""
-        spec = self._spec()
+        spec = self.spec
         head = spec.parameters.get("num_classes")
         if head is None or "num_classes" in self.options or head.default == len(classes):
             return self.options
         return {**self.options, "num_classes": len(classes)}
 
-    def require(self, model: CNN) -> None:
-        """Raise unless a network with weights is the one that the recipe trains.
-
-        Raises:
-            CheckpointError: it is another one.
-        """
-        spec, config = self._spec(), model.config
-        if config is None or config.name != spec.name or not spec.is_same(config.options, self.options):
-            got = "a network put together by hand"
-            if config is not None:
-                defaults = find(config.name).parameters
-                stated = {key: value for key, value in config.options.items() if value != defaults[key].default}
-                got = f"{config.name} with {spec.shown(stated)}"
-            raise CheckpointError(
-                f"recipe {self.name} is for {self.network} with {spec.shown(self.options)}; got {got}"
-            )
-
-    def _spec(self) -> ModelSpec:
+    @property
+    def spec(self) -> ModelSpec:
+        """The registry's entry of its network, which takes its options."""
         spec = find(self.network, f"recipe {self.name}")
         spec.check(self.options, f"recipe {self.name}")
         return spec
@@ -258,6 +284,10 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
     stated = table.pop("preprocessing", {})
     if not isinstance(stated, Preprocessing):
         check(f"recipe {name}", "preprocessing", {"name": "", **stated}, {"": Preprocessing})
+        if "size" not in stated and isinstance(table["data"], dict) and table["data"].get("name") == "captchas":
+            options = find(table["network"], f"recipe {name}").parameters
+            table["own_size"] = True
+            stated["size"] = table.get("options", {}).get("image_size") or options["image_size"].default
         stated = Preprocessing(**stated)
     table["augment"] = tuple(table.get("augment", ()))
     return Recipe(name=Path(name).stem, preprocessing=stated, **table)
@@ -273,20 +303,6 @@ def list_recipes() -> list[str]:
         True
     """
     return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
-
-
-def require_scores(model: CNN, split: Split) -> None:
-    """Raise unless a network gives as many scores as a test set has classes.
-
-    Raises:
-        OptionError: it gives others.
-    """
-    positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
-    if model.num_classes != positions * len(split.classes):
-        raise OptionError(
-            f"{type(model).__name__} gives {model.num_classes} scores; the images show one of "
-            f"{len(split.classes)} classes" + (f" at each of {positions} positions" if positions > 1 else "")
-        )
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cnnzoo.support.torch_private import tree_leaves
-from cnnzoo.verification.operations import DESCRIBED, LAST, MOVES_NOTHING, Call, Facts, by
+from cnnzoo.verification.operations import CONSTANT, DESCRIBED, HAVE_STATES, LAST, MOVES_NOTHING, Call, Facts, by
 
 INPUT = -1
 """The network's input, where an operation says what it takes."""
@@ -157,7 +157,7 @@ class _Recorder(TorchFunctionMode):
         live = [tensor for tensor in tensors if id(tensor) in self.at]
         before = [tensor.shape for tensor in live[:1]]
         out = func(*args, **kwargs)
-        if live:
+        if live and getattr(func, "__name__", "") not in CONSTANT:
             self._note(func, args, kwargs, live, before[0], out)
         return out
 
@@ -167,6 +167,7 @@ class _Recorder(TorchFunctionMode):
             return
         name = getattr(func, "__name__", "")
         takes = tuple(self.at[id(tensor)] for tensor in live)
+        results, states = (results[:1], results[1:]) if name in HAVE_STATES else (results, [])
         if len(results) > 1:
             takes = (self._add("split", {"parts": len(results), "by": name}, takes, ()),)
             for part, result in enumerate(results):
@@ -184,6 +185,8 @@ class _Recorder(TorchFunctionMode):
             own = tuple(takes[0] if i == LAST else i for i in others[0]) if others else takes
             takes = (self._add(kind, facts, own, after),)
         self._give(result, takes[0])
+        for index, state in enumerate(states):
+            self._give(state, self._add("state", {"index": index}, takes, tuple(state.shape)))
 
     def _add(self, kind: str, facts: Facts, takes: tuple[int, ...], shape: tuple[int, ...]) -> int:
         layer = self.stack[-1] if self.stack else ""

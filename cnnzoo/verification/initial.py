@@ -213,7 +213,7 @@ class Start:
 
     def speaks_of(self, name: str, module: nn.Module) -> bool:
         layer, _, parameter = name.rpartition(".")
-        which = "weights" if parameter.endswith("weight") else "biases"
+        which = "weights" if parameter.startswith("weight") else "biases"
         if isinstance(module, NORMALISED):
             which = f"bn {which}"
         return which == self.which and (not self.layers or any(fnmatchcase(layer, one) for one in self.layers))

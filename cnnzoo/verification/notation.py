@@ -29,12 +29,13 @@ DEFAULTS: dict[str, Facts] = {
     "max": {"stride": "1", "pad": "0", "dilation": "1", "rounding": "down"},
     "average": {"stride": "1", "pad": "0", "rounding": "down"},
     "bn": {"affine": True},
+    "lstm": {"layers": 1, "directions": 1},
 }
 """What a line need not say. It is compared all the same."""
 KINDS = (
     *("global average", "global max", "adaptive average", "coefficients", "subsample", "sigmoid", "dropout", "average"),
     *("linear", "biases", "square", "zeros", "minus", "scale", "shift", "conv", "relu", "tanh", "max", "lrn", "cat"),
-    *("add", "sum", "bn"),
+    *("add", "sum", "bn", "columns", "lstm"),
 )
 
 
@@ -214,7 +215,7 @@ def _fact(kind: str, text: str) -> Facts:
     hit = re.fullmatch(r"(\d+(?:x\d+)+)(?:/(\d+(?:x\d+)?))?", text)
     if hit is not None:
         return {"kernel": hit[1]} | ({"stride": hit[2]} if hit[2] else {})
-    hit = re.fullmatch(r"(\d+) (maps|units|groups|numbers)", text)
+    hit = re.fullmatch(r"(\d+) (maps|units|groups|numbers|layers|directions)", text)
     if hit is not None:
         return {hit[2]: int(hit[1])}
     if text in ("bias", "no bias"):
@@ -264,7 +265,7 @@ def shown_fact(kind: str, key: str, value: Any) -> str:
     """One fact in the notation of the files."""
     if key == "kernel" or MAIN.get(kind) == key:
         return f"{value:g}" if isinstance(value, float) else str(value)
-    if key in ("maps", "units", "groups", "numbers"):
+    if key in ("maps", "units", "groups", "numbers", "layers", "directions"):
         return f"{value} {key}"
     if key == "bias":
         return "bias" if value else "no bias"

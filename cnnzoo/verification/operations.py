@@ -54,6 +54,10 @@ view reshape flatten unflatten squeeze unsqueeze contiguous clone detach to floa
 requires_grad_ alias data __get__ expand expand_as half bfloat16
 """
 MOVES_NOTHING = frozenset(_MOVES_NOTHING.split())
+CONSTANT = frozenset(["new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"])
+"""What takes of its input the shape alone, and so does not depend on the image."""
+HAVE_STATES = frozenset(["lstm"])
+"""What gives besides its output the states that it ends in."""
 DESCRIBED: dict[str, Callable[..., Iterable[Any]]] = {}
 
 
@@ -282,6 +286,18 @@ def select(call, input, index):
     if slices and steps[:2] == (whole, whole) and all(s.start in (None, 0) and s.stop is None for s in steps[2:]):
         return [("subsample", {"stride": same(tuple(s.step or 1 for s in steps[2:]))})]
     return [("select", {"index": str(index)})]
+
+
+@described("permute")
+def permute(call, input, *dims):
+    order = dims[0] if len(dims) == 1 else dims
+    return [("columns", {})] if tuple(d % input.ndim for d in order) == (0, 3, 1, 2) else call.unknown()
+
+
+@described("lstm")
+def lstm(call, input, hidden, params, bias, layers, dropout, train, bidirectional, *rest):
+    facts = {"units": hidden[0].shape[-1], "bias": bias, "layers": layers, "directions": 1 + bidirectional}
+    return [("lstm", facts | ({"dropout": dropout} if dropout else {}))]
 
 
 @described("avg_pool1d max_pool1d avg_pool3d max_pool3d")
