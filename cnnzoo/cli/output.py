@@ -1,27 +1,46 @@
-"""How commands answer: rich tables for people, JSON for programs."""
+"""How commands answer: tables and sentences for people, lines for other programs, JSON for those that ask for it."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cnnzoo.support.text import PAGE, Table, is_terminal, rich_table, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def console() -> "Console":
-    """Standard output, as rich writes to it."""
+    """Standard output, as rich writes to it; without colours where `NO_COLOR` is set."""
     from rich.console import Console
 
-    return Console()
+    plain = not is_terminal() or bool(os.environ.get("NO_COLOR"))
+    width = None if is_terminal() else PAGE
+    return Console(color_system=None if plain else "auto", highlight=False, width=width)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table for people."""
-    from cnnzoo.support.text import rich_table
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **shape: Collection[str]) -> None:
+    """A table; `shape` is what else `rich_table` takes."""
+    print_view(rich_table(columns, rows, **shape))  # pyright: ignore[reportArgumentType]
 
-    console().print(rich_table(columns, rows))
+
+def print_view(view: Any) -> None:
+    """What prints as a table, such as a summary: on a terminal that; elsewhere a line a row, separated by tabs."""
+    table: Table = view if isinstance(view, Table) else view.__rich__()
+    if is_terminal():
+        console().print(table)
+    else:
+        click.echo(table.tabbed(), nl=False)
+
+
+def say(text: str = "", indent: int = 0) -> None:
+    """A paragraph, broken between words on a terminal, and one line elsewhere."""
+    lines = wrapped(text, console().width, indent) if is_terminal() and text else [" " * indent + text]
+    for line in lines:
+        click.echo(line.rstrip())
 
 
 def print_json(value: Any) -> None:
