@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,9 +22,9 @@ def console() -> "Console":
     return Console(color_system=None if plain else "auto", highlight=False, width=width)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **shape: Collection[str]) -> None:
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **shape: Any) -> None:
     """A table; `shape` is what else `rich_table` takes."""
-    print_view(rich_table(columns, rows, **shape))  # pyright: ignore[reportArgumentType]
+    print_view(rich_table(columns, rows, **shape))
 
 
 def print_view(view: Any) -> None:

@@ -192,9 +192,7 @@ def wrapped(text: str, room: int, indent: int = 0) -> list[str]:
     from textwrap import wrap
 
     edge = " " * indent
-    return wrap(
-        text, room, initial_indent=edge, subsequent_indent=edge, break_long_words=False, break_on_hyphens=False
-    )
+    return wrap(text, room, initial_indent=edge, subsequent_indent=edge, break_long_words=False, break_on_hyphens=False)
 
 
 def as_text(view: Any) -> str:
