@@ -18,7 +18,7 @@ from cnnzoo.cli.options import (
     settings_of,
     zero_channels_option,
 )
-from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.cli.output import print_json, print_table
 from cnnzoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -215,5 +215,6 @@ def features(
 def demo(out: Path) -> None:
     """Read ten handwritten digits with the LeNet-5 of 1998, and draw what it sees."""
     from cnnzoo.cli.demo import run
+    from cnnzoo.support.text import console
 
     run(console(), out)

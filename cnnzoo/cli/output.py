@@ -1,25 +1,12 @@
 """How commands answer: tables and sentences for people, lines for other programs, JSON for those that ask for it."""
 
 import json
-import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from cnnzoo.support.text import PAGE, Table, is_terminal, rich_table, wrapped
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
-def console() -> "Console":
-    """Standard output, as rich writes to it; without colours where `NO_COLOR` is set."""
-    from rich.console import Console
-
-    plain = not is_terminal() or bool(os.environ.get("NO_COLOR"))
-    width = None if is_terminal() else PAGE
-    return Console(color_system=None if plain else "auto", highlight=False, width=width)
+from cnnzoo.support.text import Table, console, is_terminal, rich_table, wrapped
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **shape: Any) -> None:
@@ -31,7 +18,7 @@ def print_view(view: Any) -> None:
     """What prints as a table, such as a summary: on a terminal that; elsewhere a line a row, separated by tabs."""
     table: Table = view if isinstance(view, Table) else view.__rich__()
     if is_terminal():
-        console().print(table)
+        console().print(table, crop=False)  # what is too long even for a line of its own stays whole
     else:
         click.echo(table.tabbed(), nl=False)
 

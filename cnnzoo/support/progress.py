@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from cnnzoo.support.text import counted, is_terminal
+from cnnzoo.support.text import console, counted, is_terminal
 
 REFRESH = 0.5
 """Seconds between two looks at what is measured, for which a GPU has to be waited for."""
@@ -39,6 +39,7 @@ class Display:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[measured]}"),
+                console=console(),
             )
             self._bar.start()
         return self

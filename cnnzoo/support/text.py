@@ -1,7 +1,8 @@
-"""Counts and tables as text, for terminal, pipe and notebook; names and notes are shown as they are, never as markup."""
+"""Counts and tables as text, for terminal, pipe and notebook; names are shown as they are, never as markup."""
 
 import html
 import io
+import os
 import re
 import shutil
 import sys
@@ -38,6 +39,15 @@ def numerically(name: str) -> list[tuple[str, int]]:
 def is_terminal() -> bool:
     """Whether standard output is a terminal, with somebody in front of it."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def console() -> "Console":
+    """Standard output, as rich writes to it; without colours where `NO_COLOR` is set."""
+    from rich.console import Console
+
+    plain = not is_terminal() or bool(os.environ.get("NO_COLOR"))
+    width = None if is_terminal() else PAGE
+    return Console(color_system=None if plain else "auto", highlight=False, width=width)
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ def as_text(view: Any) -> str:
     table: Table = view.__rich__()
     width = shutil.get_terminal_size().columns if is_terminal() else max(PAGE, table.width)
     file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(table)
+    Console(file=file, width=width, color_system=None).print(table, crop=False)
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 

@@ -199,7 +199,7 @@ class Parts:
             self._path(number, BEGUN).unlink(missing_ok=True)
 
     def _opened(self, path: Path) -> tuple[Tensor, dict[int, str], int] | None:
-        """The features of a part, the images that could not be read, and how many are done; None where it is damaged."""
+        """The features of a part, what could not be read, and how many images are done; None where it is damaged."""
         from safetensors import SafetensorError, safe_open
 
         try:
