@@ -28,7 +28,7 @@ REVEALED = {
     "cnnzoo.verify('lenet5').ok": "bool",
     "cnnzoo.infer_shapes(cnnzoo.lenet5(), (1, 28, 28))": "list[LayerShape]",
     "cnnzoo.summary(cnnzoo.lenet5())": "Summary",
-    "cnnzoo.truncate(cnnzoo.lenet5(), after='s4')": "CNN",
+    "cnnzoo.truncate(cnnzoo.lenet5(), until='s4')": "CNN",
     'cnnzoo.load_pretrained("lenet5").checkpoint': "Checkpoint",
     'cnnzoo.load_pretrained("lenet5").checkpoint.classes': "tuple[str, ...]",
     'cnnzoo.load_pretrained("lenet5", hub=bool(1)).checkpoint.preprocessing': "Preprocessing",

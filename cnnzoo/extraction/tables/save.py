@@ -20,6 +20,7 @@ from cnnzoo.extraction.tables.ranks import Ranks
 from cnnzoo.extraction.tables.table import FeatureTable, load_features
 from cnnzoo.extraction.tables.work import Work
 from cnnzoo.support.files import plain
+from cnnzoo.support.wrappers import inside
 
 
 @operation
@@ -74,6 +75,8 @@ def save_features(
         (torch.Size([8, 84]), ['green', 'red'])
     """
     path, root = Path(path), Path(folder)
+    network: Any = inside(model)
+    model = network
     _check(model, path, batch_size=batch_size, part_size=part_size)
     extractor = features(model, *layers)
     prepare = transforms or _own_transforms(model)
