@@ -255,14 +255,15 @@ def _depths(model: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
 def _units(
     module: nn.Module, path: str = "", *, outermost: bool = True
 ) -> Iterator[tuple[str, list[nn.Parameter], bool]]:
-    """Layers and blocks in order, containers and networks opened: name, parameters, and whether they join those before."""
+    """Layers and blocks in order, containers opened: name, parameters, and whether they join those before."""
     yield path or type(module).__name__, list(module.parameters(recurse=False)), False
     beside = {name: inside(child) for name, child in module.named_children()}
     children = {name: beside[name] for name in module.chain()} if isinstance(module, CNN) else beside
     for name, child in children.items():
         place = f"{path}.{name}" if path else name
-        network = outermost and _is_network(child, module)
-        if network or own_class(child) in (nn.Sequential, nn.ModuleList):
+        container = own_class(child) in (nn.Sequential, nn.ModuleList)
+        network = outermost and not container and _is_network(child, module)
+        if container or network:
             yield from _units(child, place, outermost=network)
         else:
             yield place, list(child.parameters()), isinstance(child, NORMS)

@@ -33,7 +33,7 @@ def named(known: Iterable[str], text: str, remedy: str = "") -> list[str]:
         UnknownNameError: it stands for none; the message offers the nearest ones.
     """
     if not isinstance(text, str):
-        raise OptionError(f"got {text!r}; a layer is named by a string, such as 'conv1' or 'conv*'")
+        raise OptionError(f'got {text!r}; layers are strings, one for each: "conv1", "conv2"')
     names = list(known)
     found = [name for name in names if (fits(name, text) if is_pattern(text) else name == text)]
     if not found:
