@@ -220,16 +220,19 @@ def recipes(as_json: bool) -> None:
 @click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
 def captchas(out: Path, count: int, test: int, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
-    from itertools import count as numbers
-
     from cnnzoo.data.captcha import Captcha, write_captchas
     from cnnzoo.support.files import replacing
     from cnnzoo.support.progress import Display
 
-    drawn = numbers(1)
+    drawn = 0
+
+    def advance(more: int) -> None:
+        nonlocal drawn
+        drawn += more
+        display.step(drawn)
+
     with Display() as display, replacing(out) as aside:
         display.begin("drawing", count + test, unit="image")
-        advance = lambda: display.step(next(drawn))  # noqa: E731
         write_captchas(aside, Captcha(**captcha), train=count, test=test, advance=advance)
     click.echo(f"wrote {out}: {count} training and {test} test images, {out.stat().st_size / 2**20:.1f} MB")
 
