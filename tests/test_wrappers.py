@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint_sequential
 
 import cnnzoo
+from cnnzoo import catalogue
 from cnnzoo.support.patterns import fits
 
 
@@ -84,10 +85,7 @@ def test_layers_keep_rates_of_their_own(build: Callable[[], nn.Module], wrap: Ca
     assert rates(Task(build())) == expected
     assert rates(wrap(Task(build()))) == expected
     assert rates(Task(wrap(build()))) == expected
-    assert (
-        rates(WithHead(build())) == [0.5**11 * 2, *expected[:0], *[0.5**k for k in reversed(range(10))]]
-        or len(rates(WithHead(build()))) == len(expected) + 1
-    )
+    assert len(rates(WithHead(build()))) == 11
 
 
 def test_groups_are_named_by_the_network_s_own_layers(wrap: Callable) -> None:
@@ -191,10 +189,10 @@ import torch, cnnzoo
 from torch.nn.parallel import DistributedDataParallel as DDP
 torch.distributed.init_process_group("gloo")
 torch.manual_seed(torch.distributed.get_rank())
-model = cnnzoo.create("inception_v3", aux=True, num_classes=3, seed=0)
-cnnzoo.freeze(model, until="mixed_6d")
+model = cnnzoo.create("googlenet", aux=True, num_classes=3, seed=0)
+cnnzoo.freeze(model, until="inception_4d")
 ddp = DDP(cnnzoo.AuxiliaryScores(model.eval()))
-sum(scores.square().sum() for scores in ddp(torch.randn(1, 3, 139, 139))).backward()
+sum(scores.square().sum() for scores in ddp(torch.randn(1, 3, 224, 224))).backward()
 gradients = [one.grad for one in model.parameters() if one.requires_grad]
 assert all(one is not None for one in gradients)
 mine = torch.cat([one.flatten() for one in gradients])
@@ -208,7 +206,7 @@ torch.distributed.destroy_process_group()
 
 def test_gradients_of_auxiliary_classifiers_are_those_of_all_processes(tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*command, str(tmp_path / "run.py")],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -236,34 +234,32 @@ def test_checkpoint_sequential(name: str, aux: bool) -> None:
 
 
 def with_buffers() -> list[tuple[str, dict]]:
-    found = []
-    for name in cnnzoo.list_models():
-        for options in ({}, {"classic": True}) if cnnzoo.spec(name).has_classic else ({},):
-            if list(cnnzoo.create(name, device="meta", **options).buffers()):
-                found.append((name, options))
-    return found
+    """Of each family the smallest network that owns buffers, and the smallest with `classic=True`."""
+    found: dict[tuple[str, bool], tuple[int, str]] = {}
+    for one in catalogue.matching(catalogue.entries().values()):
+        for classic in (False, True) if one.has_classic else (False,):
+            model = cnnzoo.create(one.name, device="meta", **({"classic": True} if classic else {}))
+            if list(model.buffers()):
+                place, this = (one.family, classic), (one.params, one.name)
+                found[place] = min(found.get(place, this), this)
+    return [(name, {"classic": True} if classic else {}) for (_, classic), (_, name) in found.items()]
 
 
 @pytest.mark.parametrize(("name", "options"), with_buffers(), ids=str)
 def test_a_network_from_the_meta_device_computes(name: str, options: dict) -> None:
-    shape = cnnzoo.create(name, device="meta", **options).input_shape
-    if name in ("cifar_resnet1202", "cifar_preresnet1001") or shape[1] > 64:
-        options = options | ({"num_classes": 2} if "num_classes" in cnnzoo.spec(name).parameters else {})
     smallest = cnnzoo.min_input_size(name, **options)
-    side = (smallest, smallest) if isinstance(smallest, int) else smallest
+    sides = (smallest, smallest) if isinstance(smallest, int) else smallest
     real = cnnzoo.create(name, seed=0, **options).eval()
-    values = real.state_dict()
-    images = torch.randn(1, shape[0], *side)
-    expected = real(images)
-    with torch.device("meta"):
-        assigned, emptied, loaded = (cnnzoo.create(name, **options).eval() for _ in range(3))
+    values, images = real.state_dict(), torch.randn(1, real.input_shape[0], *sides)
+    assigned, emptied, started = (cnnzoo.create(name, device="meta", **options).eval() for _ in range(3))
     assigned.load_state_dict(values, assign=True)
     emptied.to_empty(device="cpu").load_state_dict(values)
-    cnnzoo.initialize(loaded.to_empty(device="cpu"))
-    loaded.load_state_dict(values)
-    for model in (assigned, emptied, loaded):
-        assert not any(one.is_meta for one in model.buffers())
-        assert torch.equal(model(images), expected)
+    cnnzoo.initialize(started.to_empty(device="cpu"))
+    with torch.inference_mode():
+        assert started(images).isfinite().all()
+        for model in (assigned, emptied):
+            assert not any(one.is_meta for one in model.buffers())
+            assert torch.equal(model(images), real(images))
 
 
 class Watching(TorchDispatchMode):
@@ -336,8 +332,8 @@ def test_networks_are_made_in_every_mode(make: Callable[[], nn.Module], mode: st
     assert {one.dtype for one in model.parameters()} == {torch.float64 if mode == "default dtype" else torch.float32}
     assert all(one.is_inference() == (mode == "inference") for one in model.parameters())
     if mode not in ("meta", "default dtype"):
-        weights = [one for one in model.parameters() if one.ndim > 1]
-        assert all(one.std() > 0 for one in weights)
+        with torch.inference_mode(mode == "inference"):
+            assert all(one.detach().amax() > one.detach().amin() for one in model.parameters() if one.ndim > 1)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("fake", "meta", "default dtype")])
