@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.harness import Bench, benchmark
 from cnnzoo.data import ImageSet
+from cnnzoo.support.progress import Display
 from cnnzoo.training import Recipe, load_recipe
 from cnnzoo.training.batches import Plan
-from cnnzoo.training.display import Display
 from cnnzoo.training.loop import Session
 from cnnzoo.training.world import World
 
@@ -49,7 +49,7 @@ def candidates(recipe: Recipe, steps: int, world: World, folder: Path) -> dict[s
     batches = [(one.inputs.contiguous(memory_format=layout), one.labels) for one in plain.loader.epoch(plan)]
     for session in (looped, plain):
         session.prepare(plan)
-    display = Display(1, enabled=False)
+    display = Display(enabled=False)
     return {
         "bare steps": lambda: bare_steps(plain, batches),
         "loop": lambda: looped.fit(islice(looped.loader.epoch(plan), steps), display),

@@ -27,6 +27,7 @@ from cnnzoo.classification import Guess as Guess
 from cnnzoo.classification import classify as classify
 from cnnzoo.cnn import CNN as CNN
 from cnnzoo.cnn import AuxiliaryCNN as AuxiliaryCNN
+from cnnzoo.cnn import AuxiliaryScores as AuxiliaryScores
 from cnnzoo.data import Preprocessing as Preprocessing
 from cnnzoo.deploy.export import UnfoldedWarning as UnfoldedWarning
 from cnnzoo.deploy.export import export_onnx as export_onnx
@@ -133,6 +134,7 @@ from cnnzoo.shapes.trace import LayerShape as LayerShape
 from cnnzoo.shapes.trace import infer_shapes as infer_shapes
 from cnnzoo.shapes.trace import min_input_size as min_input_size
 from cnnzoo.shapes.trace import receptive_field as receptive_field
+from cnnzoo.support.wrappers import unwrap as unwrap
 from cnnzoo.training import Recipe as Recipe
 from cnnzoo.training import evaluate as evaluate
 from cnnzoo.training import list_recipes as list_recipes

@@ -1,19 +1,23 @@
-"""Writes `zoo.pyi`, which types `create` and `load_pretrained` by name: `python -m cnnzoo._stubs` (`make stubs`).
+"""Writes what is generated from the registry: `python -m cnnzoo._stubs` (`make stubs`). Tests compare the two.
 
-Type checkers cannot read a registry. The stub spells out what the registry knows; a test compares the two.
+`zoo.pyi` types `create` and `load_pretrained` by name, since type checkers cannot read a registry. `catalogue.json`
+holds what is to be known without importing torch.
 """
 
 import inspect
+import json
 import re
 import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnzoo import zoo
-from cnnzoo.registry import ModelSpec, specs
+from cnnzoo import catalogue, zoo
+from cnnzoo.registry import ModelSpec, find, specs
+from cnnzoo.zoo import create
 
 STUB = Path(zoo.__file__).with_suffix(".pyi")
+CATALOGUE = Path(catalogue.__file__).with_suffix(".json")
 
 HEADER = """# Types of `zoo.py`, generated from the registry by `python -m cnnzoo._stubs`; do not edit.
 
@@ -92,6 +96,60 @@ def _annotation(kind: typing.Any) -> str:
     return name.removeprefix("builtins.").replace("pathlib._local.", "pathlib.")
 
 
+GENERAL = {
+    "num_classes": "number of scores; 0 ends the network at its features.",
+    "in_channels": "channels of the images.",
+}
+"""What arguments mean of which neither a constructor nor its class says more."""
+
+
+def catalogued() -> str:
+    """The whole `catalogue.json`, a line for each network or block."""
+    lines = (json.dumps(_catalogued(one), ensure_ascii=False) for one in specs())
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _catalogued(one: ModelSpec) -> dict[str, typing.Any]:
+    summary, *rest = _sections(one.build)
+    made = inspect.signature(one.build).return_annotation
+    of_class = _meanings(made) if made.__module__.startswith("cnnzoo.models.") else {}
+    meanings = GENERAL | of_class | _meanings_of(one)
+    return {
+        "name": one.name,
+        "family": one.family,
+        "kind": one.kind,
+        "paper": one.paper.key,
+        "input_shape": one.input_shape,
+        "params": sum(parameter.numel() for parameter in create(one.name, device="meta").parameters()),
+        "summary": LIKE.sub("", summary).rstrip(".;, ") + ".",
+        "notes": [" ".join(text.split()) for text in rest if not re.match("(Args|Raises|Returns|Examples):", text)],
+        "arguments": {name: (repr(own.default), meanings[name]) for name, own in one.parameters.items()},
+    }
+
+
+LIKE = re.compile(r"[;.]? (?:[Aa]rguments as for|As) `(\w+)`")
+"""How a constructor says that its arguments are those of another one."""
+
+
+def _meanings_of(one: ModelSpec) -> dict[str, str]:
+    """What a constructor's arguments mean, where it says so, or the one does that it names."""
+    like = LIKE.search(inspect.getdoc(one.build) or "")
+    return (_meanings_of(find(like[1])) if like else {}) | _meanings(one.build)
+
+
+def _meanings(documented: typing.Any) -> dict[str, str]:
+    """The arguments that a docstring explains."""
+    section = next((text for text in _sections(documented) if text.startswith("Args:\n")), "")
+    arguments = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
+    return {name: " ".join(meaning.split()) for name, meaning in arguments}
+
+
+def _sections(documented: typing.Any) -> list[str]:
+    """The paragraphs of a docstring."""
+    return (inspect.getdoc(documented) or "").split("\n\n")
+
+
 if __name__ == "__main__":
     STUB.write_text(stub(), "utf-8")
-    print(f"wrote {STUB.name}")
+    CATALOGUE.write_text(catalogued(), "utf-8")
+    print(f"wrote {STUB.name} and {CATALOGUE.name}")

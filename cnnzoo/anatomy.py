@@ -2,38 +2,47 @@
 
 import functools
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError, operation, unknown
+from cnnzoo.errors import OptionError, operation
+from cnnzoo.registry import resolve
 from cnnzoo.shapes.trace import is_leaf
+from cnnzoo.support.patterns import fits, named
 from cnnzoo.support.torch_private import BATCH_OR_INSTANCE_NORM
+from cnnzoo.support.wrappers import inside, is_distributed, own_class
 
 Kind = type[nn.Module] | tuple[type[nn.Module], ...] | str
 NORMS = (BATCH_OR_INSTANCE_NORM, nn.GroupNorm, nn.LayerNorm)
 
 
 @operation
-def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> dict[str, nn.Module]:
-    """Layers by name, in the order of `named_modules()`.
+def layers(
+    model: nn.Module | str, kind: Kind | None = None, pattern: str = "**", **options: Any
+) -> dict[str, nn.Module]:
+    """Find layers by name, in the order of `named_modules()`.
 
     Args:
-        model: any network.
+        model: any network, or the name of a registered one, whose layers are then on the meta device.
         kind: a class, several, or a part of a class's name in any case: `"conv"` finds `Conv2d` and LeNet-5's
             `ConnectionTableConv2d`. By default every leaf.
-        pattern: shell-style, on the dotted name: `"conv4_*"`.
+        pattern: a name, or a shell pattern that is matched level by level, with `**` for any number of levels:
+            `"conv4_*"`, `"conv4_x.*.conv2"`, `"mixed_5b.**"`.
+        **options: arguments of a registered network's constructor, such as `classic=True`.
+
+    Raises:
+        UnknownNameError: no network is registered under that name.
 
     Examples:
         >>> import cnnzoo
-        >>> list(cnnzoo.layers(cnnzoo.create("lenet5", device="meta")))[:3]
-        ['c1', 'tanh1', 's2']
+        >>> list(cnnzoo.layers("resnet18", "conv", "conv2_x.**"))
+        ['conv2_x.0.conv1', 'conv2_x.0.conv2', 'conv2_x.1.conv1', 'conv2_x.1.conv2']
     """
     found = {}
-    for name, module in model.named_modules():
-        if not name or not fnmatchcase(name, pattern):
+    for name, module in inside(resolve(model, options)).named_modules():
+        if not name or not fits(name, pattern):
             continue
         if kind is None:
             wanted = is_leaf(module)
@@ -47,24 +56,34 @@ def layers(model: nn.Module, kind: Kind | None = None, pattern: str = "*") -> di
 
 
 @operation
-def parameters(model: nn.Module, pattern: str = "*") -> dict[str, nn.Parameter]:
-    """Parameters by name, in order; `pattern` is shell-style, on the dotted name: `"*.bias"`.
+def parameters(model: nn.Module | str, pattern: str = "**", **options: Any) -> dict[str, nn.Parameter]:
+    """Find parameters by name, in order.
+
+    Args:
+        model: any network, or the name of a registered one.
+        pattern: as `layers` takes it: `"**.bias"` is every bias, `"conv1.*"` what conv1 has.
+        **options: arguments of a registered network's constructor.
+
+    Raises:
+        UnknownNameError: no network is registered under that name.
 
     Examples:
         >>> import cnnzoo
-        >>> sorted(cnnzoo.parameters(cnnzoo.create("lenet5", device="meta"), "c*.weight"))
-        ['c1.weight', 'c3.weight', 'c5.weight']
+        >>> list(cnnzoo.parameters("lenet5", "c?.bias"))
+        ['c1.bias', 'c3.bias', 'c5.bias']
     """
-    return {name: parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)}
+    found = inside(resolve(model, options)).named_parameters()
+    return {name: parameter for name, parameter in found if fits(name, pattern)}
 
 
 @operation
 def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -> nn.Module:
-    """Keep the parameters of a network, from its first layer until and with `until`, out of training.
+    """Freeze all parameters from the first layer up to and including `until`.
 
     Args:
         model: any network, changed in place.
-        until: a name from `named_modules()`; by default everything is frozen.
+        until: a name from `named_modules()`, or a pattern as `layers` takes it, of whose matches the last counts. By
+            default everything is frozen.
         norms: also freeze the running statistics of batch normalisation there. These layers stay in evaluation mode,
             whatever `train()` is called on, until `unfreeze`.
 
@@ -73,12 +92,13 @@ def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -
 
     Raises:
         UnknownNameError: there is no such layer.
+        OptionError: the network is in `DistributedDataParallel` already, which has noted what it trains.
 
     Examples:
         >>> import cnnzoo
-        >>> model = cnnzoo.freeze(cnnzoo.create("lenet5", seed=0), until="s4")
-        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad][:2]
-        ['c5.weight', 'c5.bias']
+        >>> model = cnnzoo.freeze(cnnzoo.lenet5(), until="c5")
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['f6.weight', 'f6.bias', 'output.weight', 'output.bias']
     """
     for module in _until(model, until):
         for parameter in module.parameters(recurse=False):
@@ -92,7 +112,11 @@ def freeze(model: nn.Module, until: str | None = None, *, norms: bool = False) -
 
 @operation
 def unfreeze(model: nn.Module, until: str | None = None) -> nn.Module:
-    """Give back to training what `freeze` with the same `until` kept out of it, running statistics included.
+    """Train again what `freeze` with the same `until` has frozen, running statistics included.
+
+    Raises:
+        UnknownNameError: there is no such layer.
+        OptionError: the network is in `DistributedDataParallel` already.
 
     Examples:
         >>> import cnnzoo
@@ -114,25 +138,27 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def _until(model: nn.Module, until: str | None) -> list[nn.Module]:
-    """The modules from the first until and with one, or all."""
-    modules = dict(model.named_modules())
+    """The modules from the first up to and including one, or all."""
+    if is_distributed(model):
+        raise OptionError(
+            "the network is in DistributedDataParallel, which noted when it was made what is to be trained; change "
+            "`model.module` and wrap it anew"
+        )
+    modules = dict(inside(model).named_modules())
     if until is None:
         return list(modules.values())
-    names = [name for name in modules if name]
-    if until not in names:
-        raise unknown("", "layer", until, names)
-    inside = set(modules[until].modules())
-    last = max(i for i, module in enumerate(modules.values()) if module in inside)
+    within = {part for name in named(filter(None, modules), until) for part in modules[name].modules()}
+    last = max(i for i, module in enumerate(modules.values()) if module in within)
     return list(modules.values())[: last + 1]
 
 
 @operation
-def truncate(model: CNN, *, after: str) -> CNN:
-    """The chain until and with the layer `after`, sharing its weights.
+def truncate(model: nn.Module, *, until: str) -> CNN:
+    """Cut a chain off behind a layer: the layers up to and including `until`, sharing their weights.
 
     Args:
         model: a chain; `extract` stops inside of blocks and of other networks.
-        after: a layer of the chain, such as `"conv4_2"`.
+        until: a layer of the chain, such as `"conv4_2"`, or a pattern, of whose matches the last counts.
 
     Raises:
         UnknownNameError: the chain has no such layer.
@@ -140,18 +166,17 @@ def truncate(model: CNN, *, after: str) -> CNN:
 
     Examples:
         >>> import cnnzoo
-        >>> import torch
-        >>> cnnzoo.truncate(cnnzoo.create("lenet5", seed=0), after="s4")(torch.zeros(1, 1, 28, 28)).shape
-        torch.Size([1, 16, 5, 5])
+        >>> list(cnnzoo.truncate(cnnzoo.lenet5(), until="s2").chain())
+        ['c1', 'tanh1', 's2']
     """
-    extract = f"`cnnzoo.extract(model, {after!r})` stops there."
+    extract = f"`cnnzoo.extract(model, {until!r})` stops there."
+    model = inside(model)
     if not isinstance(model, CNN):
         raise OptionError(f"{type(model).__name__} is no chain of layers that could be cut; {extract}")
     names = list(model.chain())
-    if after not in names:
-        inside = after in dict(model.named_modules())
-        raise unknown("", "layer", after, names, f"It is inside of a layer: {extract}" if inside else "")
-    return model[: names.index(after) + 1]
+    is_inside = any(fits(name, until) for name, _ in model.named_modules() if name) if isinstance(until, str) else False
+    last = named(names, until, f"It is inside of a layer: {extract}" if is_inside else "")[-1]
+    return model[: names.index(last) + 1]
 
 
 @operation
@@ -165,7 +190,8 @@ def parameter_groups(
     Whatever has one axis, such as biases and the scales of a normalisation, gets no weight decay.
 
     Args:
-        model: any network. One that is no chain is taken to run its children in the order in which it has them.
+        model: any network. One that is no chain is taken to run its children in the order in which it has them. A
+            module that holds a network, with a loss or the like beside it, has the layers of the network.
         lr: learning rate of the last layer.
         decay: factor from each layer to the one before, above 0 and at most 1.
         weight_decay: of the weights.
@@ -189,7 +215,7 @@ def parameter_groups(
     """
     if not 0 < decay <= 1:
         raise OptionError(f"got decay={decay}; it is above 0 and at most 1, which is one rate for all")
-    depths = _depths(model)
+    depths = _depths(inside(model))
     groups: dict[tuple[float, float], dict[str, list[Any]]] = {}
     for before_last, (layer, members) in zip(reversed(range(len(depths))), depths, strict=True):
         for parameter in members:
@@ -226,17 +252,29 @@ def _depths(model: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
     return depths
 
 
-def _units(module: nn.Module, path: str = "") -> Iterator[tuple[str, list[nn.Parameter], bool]]:
-    """Layers and blocks in order, plain containers opened: name, parameters, and whether they join those before."""
+def _units(
+    module: nn.Module, path: str = "", *, outermost: bool = True
+) -> Iterator[tuple[str, list[nn.Parameter], bool]]:
+    """Layers and blocks in order, containers opened: name, parameters, and whether they join those before."""
     yield path or type(module).__name__, list(module.parameters(recurse=False)), False
-    beside = dict(module.named_children())
-    children = module.chain() if isinstance(module, CNN) else beside
+    beside = {name: inside(child) for name, child in module.named_children()}
+    children = {name: beside[name] for name in module.chain()} if isinstance(module, CNN) else beside
     for name, child in children.items():
-        name = f"{path}.{name}" if path else name
-        if type(child) in (nn.Sequential, nn.ModuleList):
-            yield from _units(child, name)
+        place = f"{path}.{name}" if path else name
+        container = own_class(child) in (nn.Sequential, nn.ModuleList)
+        network = outermost and not container and _is_network(child, module)
+        if container or network:
+            yield from _units(child, place, outermost=network)
         else:
-            yield name, list(child.parameters()), isinstance(child, NORMS)
+            yield place, list(child.parameters()), isinstance(child, NORMS)
     for name, child in beside.items():
         if name not in children:
             yield name, list(child.parameters()), True
+
+
+def _is_network(child: nn.Module, around: nn.Module) -> bool:
+    """Whether a module in another one is the network that it is about: a chain, or most of its parameters."""
+    if isinstance(around, CNN) or is_leaf(child):
+        return False
+    size, whole = (sum(one.numel() for one in module.parameters()) for module in (child, around))
+    return isinstance(child, CNN) or size > whole / 2

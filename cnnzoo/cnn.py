@@ -138,10 +138,23 @@ class CNN(nn.Sequential):
         check(self, tuple(x.shape[1:]))
 
 
+class Auxiliary(nn.ModuleDict):
+    """Auxiliary classifiers by the name of the layer that they stand behind.
+
+    As a layer it does nothing, since to whoever runs the children of a chain, as
+    `torch.utils.checkpoint.checkpoint_sequential` does, it is one of them.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input."""
+        return input
+
+
 class AuxiliaryCNN(CNN):
     """A chain with auxiliary classifiers behind some of its layers, which only training needs.
 
-    They are no part of the chain: `forward` gives the scores alone, `forward_with_aux` those of every classifier.
+    They are no part of the chain: `forward` gives the scores alone, `forward_with_aux` those of every classifier, as
+    does the `forward` of `AuxiliaryScores`. A network without them has no child `aux`.
 
     Args:
         layers: the layers by name, in the order in which they run.
@@ -159,7 +172,15 @@ class AuxiliaryCNN(CNN):
             raise OptionError(
                 f"{type(self).__name__}: aux=True needs classes to tell apart, got num_classes=0; leave out one of them"
             )
-        self.aux = nn.ModuleDict(aux)
+        self._set_aux(aux or {})
+
+    def _set_aux(self, classifiers: Mapping[str, CNN]) -> None:
+        children_of(self).pop("aux", None)
+        vars(self).pop("aux", None)
+        if classifiers:
+            self.aux = Auxiliary(classifiers)
+        else:  # no child: whoever takes the last child for the classifier is right
+            vars(self)["aux"] = Auxiliary()
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.chain().values())
@@ -212,5 +233,37 @@ class AuxiliaryCNN(CNN):
             assert isinstance(classifier, CNN)
             classifier.reset_classifier(num_classes)
         if not num_classes:
-            self.aux.clear()
+            self._set_aux({})
             self._is_now(num_classes=0, aux=False)
+
+
+class AuxiliaryScores(nn.Module):
+    """Images to the scores of a network and of each auxiliary classifier, by `forward`.
+
+    `DistributedDataParallel`, `DataParallel` and `torch.compile` take hold of a module's `forward`, and of nothing else
+    that it can do: gradients of what `forward_with_aux` computes past them are those of one process.
+
+    Args:
+        network: built with `aux=True`; its layers and parameters are shared.
+
+    Raises:
+        OptionError: the network has no auxiliary classifiers.
+
+    Examples:
+        >>> import cnnzoo, torch
+        >>> module = cnnzoo.AuxiliaryScores(cnnzoo.googlenet(aux=True, num_classes=10))
+        >>> [tuple(scores.shape) for scores in module(torch.zeros(1, 3, 224, 224))]
+        [(1, 10), (1, 10), (1, 10)]
+    """
+
+    def __init__(self, network: AuxiliaryCNN) -> None:
+        super().__init__()
+        if not isinstance(network, AuxiliaryCNN) or not network.aux:
+            raise OptionError(
+                f"AuxiliaryScores: this {type(network).__name__} has no auxiliary classifiers; build it with aux=True"
+            )
+        self.network = network
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, C, H, W) to scores (N, num_classes): the network's first, then in the order of the layers."""
+        return self.network.forward_with_aux(input)

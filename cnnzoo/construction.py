@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from cnnzoo.initialization import Scheme, warn_of, with_schemes
 from cnnzoo.initialization.fans import bias_of, is_weighted, weight_of
 from cnnzoo.initialization.outline import Outline, Randomly, current
-from cnnzoo.support.torch_private import reset_method, tensors_of
+from cnnzoo.support.torch_private import holds_no_values, reset_method, tensors_of
 
 M = TypeVar("M", bound=nn.Module)
 Modules = Sequence[tuple[str, nn.Module]]
@@ -65,7 +65,7 @@ class Construction(Generic[M]):
         self.device, self.generator = device, generator
         self.outline = Outline(device, generator)
         # Where tensors are no more than shapes (`FakeTensorMode`), there is nothing to save and nothing to fill.
-        self.real = type(torch.empty(0, device="cpu")) is Tensor
+        self.real = not holds_no_values()
         with self.outline if self.real or device.type == "meta" else device:
             self.model = constructor()
 

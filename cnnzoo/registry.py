@@ -5,49 +5,22 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Literal, NewType, ParamSpec, TypeVar
+from typing import Any, NewType, ParamSpec, TypeVar
 
 from torch import nn
 
+from cnnzoo.catalogue import Kind, Paper, matching, no_network, tags
 from cnnzoo.construction import construct
-from cnnzoo.errors import OptionError, operation, suggestion, unknown
-from cnnzoo.support.files import plain, read_table
+from cnnzoo.errors import OptionError, operation, suggestion
+from cnnzoo.support.files import plain
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
-Kind = Literal["model", "block"]
 
 ModelName = NewType("ModelName", str)
 """A string that the registry vouches for: what `list_models` and `spec` give, and `create` takes besides literals."""
 
 _specs: dict[str, "ModelSpec"] = {}
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A publication; its citation and its printed tables are in `papers/<key>.toml`, read when first asked for."""
-
-    key: str
-
-    @property
-    def table(self) -> dict[str, Any]:
-        """The whole file."""
-        return read_table(f"papers/{self.key}.toml")
-
-    @property
-    def title(self) -> str:
-        return self.table["title"]
-
-    @property
-    def citation(self) -> str:
-        """Authors, title, venue and year in one line."""
-        table = self.table
-        return f"{table['authors']}: {table['title']}. {table['venue']}, {table['year']}."
-
-    @property
-    def url(self) -> str:
-        return self.table.get("url", "")
 
 
 @dataclass(frozen=True)
@@ -107,7 +80,7 @@ class ModelSpec:
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The tags of the published weights, the default first."""
-        return tuple(entry["tag"] for entry in read_table("checkpoints/table.toml").get(self.name, ()))
+        return tags(self.name)
 
     @property
     def summary(self) -> str:
@@ -227,7 +200,7 @@ def spec(name: str) -> ModelSpec:
 def find(name: str, where: str = "") -> ModelSpec:
     """`spec` for a name that stands in a file or the like, which the error names."""
     if name not in _specs:
-        raise unknown(where, "network", name, _specs, "`cnnzoo list` shows them all.")
+        raise no_network(name, _specs, where)
     return _specs[name]
 
 
@@ -265,7 +238,7 @@ def list_models(
     pretrained: bool | None = None,
     classic: bool | None = None,
 ) -> list[ModelName]:
-    """The names of the registered networks, sorted.
+    """The names of the registered networks, sorted as people count: `resnet18` before `resnet101`.
 
     Args:
         pattern: shell-style, such as `"resnet*"`.
@@ -282,15 +255,5 @@ def list_models(
         >>> cnnzoo.list_models("vgg1?")
         ['vgg11', 'vgg13', 'vgg16', 'vgg19']
     """
-    known = list(specs())
-    if family is not None and family not in {one.family for one in known}:
-        raise unknown("", "family", family, sorted({one.family for one in known}))
-    return sorted(
-        one.name
-        for one in known
-        if fnmatchcase(one.name, pattern)
-        and family in (None, one.family)
-        and kind in (None, one.kind)
-        and pretrained in (None, bool(one.checkpoints))
-        and classic in (None, one.has_classic)
-    )
+    found = matching(specs(), pattern, family=family, kind=kind, pretrained=pretrained, classic=classic)
+    return [one.name for one in found]

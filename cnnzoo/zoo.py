@@ -15,8 +15,9 @@ from cnnzoo.checkpoints.cifar_shortcut import ZeroChannels
 from cnnzoo.checkpoints.load import load
 from cnnzoo.checkpoints.locate import Access, locate
 from cnnzoo.construction import Device, construct
-from cnnzoo.errors import operation
+from cnnzoo.errors import OptionError, operation
 from cnnzoo.registry import find
+from cnnzoo.support.torch_private import holds_no_values
 
 
 @operation
@@ -125,6 +126,11 @@ def load_pretrained(
         >>> model.checkpoint.classes[scores.argmax()]
         '3'
     """
+    if holds_no_values():
+        raise OptionError(
+            "weights are values, and where tensors are shapes only (FakeTensorMode) there are none; build the network "
+            "by create(), or load it outside"
+        )
     access = Access(hub, revision, cache_dir, token, progress, checksum)
     source = locate(name, checkpoint, options, access)
     return load(source, options, device, dtype, mmap=mmap, weights_key=weights_key, zero_channels=zero_channels)

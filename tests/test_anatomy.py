@@ -45,12 +45,13 @@ def test_layers_are_leaves_in_order(resnet):
     [
         (nn.Linear, "*", ["fc"]),
         ((nn.AvgPool2d, nn.Flatten), "*", ["avg_pool", "flat"]),
-        (BasicBlock, "*", [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)]),
+        (BasicBlock, "**", [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)]),
         (nn.Module, "layer2.0", ["layer2.0"]),
-        ("BLOCK", "layer2*", ["layer2.0", "layer2.1"]),
-        ("conv", "layer1.*", [f"layer1.{block}.conv{i}" for block in (0, 1) for i in (1, 2)]),
+        ("BLOCK", "layer2.*", ["layer2.0", "layer2.1"]),
+        ("BLOCK", "layer2*", []),
+        ("conv", "layer1.**", [f"layer1.{block}.conv{i}" for block in (0, 1) for i in (1, 2)]),
         ("conv", "conv", ["conv"]),
-        (None, "*.downsample.*", [f"layer{stage}.0.downsample.{i}" for stage in (2, 3) for i in (0, 1)]),
+        (None, "**.downsample.*", [f"layer{stage}.0.downsample.{i}" for stage in (2, 3) for i in (0, 1)]),
         (None, "layer[12].1.bn?", [f"layer{stage}.1.bn{i}" for stage in (1, 2) for i in (1, 2)]),
         (None, "FC", []),
         ("transposed", "*", []),
@@ -353,7 +354,7 @@ def test_truncated_chain_computes_the_same_and_stops(resnet, after):
     resnet.eval()
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     whole = activations(resnet, image)
-    part = truncate(resnet, after=after)
+    part = truncate(resnet, until=after)
     assert type(part) is CNN
     assert list(part._modules) == list(whole)[: list(whole).index(after) + 1]
     with torch.no_grad():
@@ -361,14 +362,14 @@ def test_truncated_chain_computes_the_same_and_stops(resnet, after):
 
 
 def test_truncated_chain_shares_its_weights(resnet):
-    part = truncate(resnet, after="layer1")
+    part = truncate(resnet, until="layer1")
     assert all(parameter is resnet.get_parameter(name) for name, parameter in part.named_parameters())
     assert {name for name, _ in part.named_parameters()} == under(resnet, "conv.", "bn.", "layer1.")
     assert list(resnet._modules)[-1] == "fc"  # the chain itself keeps all of its layers
 
 
 def test_truncated_chain_keeps_its_input_shape_and_mode(resnet):
-    part = truncate(resnet.eval(), after="layer2")
+    part = truncate(resnet.eval(), until="layer2")
     assert part.input_shape == (3, 32, 32)
     assert cnnzoo.summary(part).layers[-1].output_shape == (32, 16, 16)
     assert not any(module.training for module in part.children())
@@ -391,16 +392,16 @@ def test_truncated_chain_keeps_its_input_shape_and_mode(resnet):
         ),
         (lambda model: freeze(model, until=""), r"^freeze: unknown layer '': there are \d+, none of them similar\.$"),
         (
-            lambda model: truncate(model, after="Layer4"),
+            lambda model: truncate(model, until="Layer4"),
             r"^truncate: unknown layer 'Layer4': did you mean 'layer3' or ",
         ),
         (
-            lambda model: truncate(model, after="layer1.0"),
+            lambda model: truncate(model, until="layer1.0"),
             r"^truncate: unknown layer 'layer1\.0': did you mean 'layer1'.*\? It is inside of a layer: "
             r"`cnnzoo\.extract\(model, 'layer1\.0'\)` stops there\.$",
         ),
         (
-            lambda model: truncate(model, after="zzz"),
+            lambda model: truncate(model, until="zzz"),
             r"^truncate: unknown layer 'zzz': known: conv, bn, relu, layer1, layer2, layer3, avg_pool, flat, fc\.$",
         ),
     ],
@@ -418,4 +419,4 @@ def test_truncate_takes_chains():
         OptionError,
         match=r"^truncate: ResNet is no chain of layers that could be cut; `cnnzoo\.extract\(model, 'layer1'\)` stops",
     ):
-        truncate(theirs, after="layer1")
+        truncate(theirs, until="layer1")

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "cnnzoo"
 LAYERS = [
     ["errors"],
     ["support"],
+    ["catalogue"],
     ["initialization"],
     ["nn"],
     ["construction"],

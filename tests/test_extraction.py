@@ -619,7 +619,7 @@ class TwoInputs(nn.Module):
             "vgg11",
             lambda model: extract(model, "conv9_*"),
             UnknownNameError,
-            r"^extract: unknown pattern 'conv9_\*': did you mean .* A pattern matches level by level, from dot to dot\.$",
+            r"^extract: unknown pattern 'conv9_\*': did you mean .* A pattern matches level by level, from dot to dot; \*\* stands for any number of levels\.$",
         ),
         (
             "lenet5",
@@ -638,7 +638,7 @@ class TwoInputs(nn.Module):
             "lenet5",
             lambda model: extract(model, ["c1", "c3"]),
             OptionError,
-            r'^extract: got \[\'c1\', \'c3\'\]; layers are strings: extract\(model, "conv1", "conv2"\)$',
+            r'^extract: got \[\'c1\', \'c3\'\]; layers are strings, one for each: "conv1", "conv2"$',
         ),
     ],
 )

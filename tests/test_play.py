@@ -275,7 +275,7 @@ def test_a_unit_shows_its_value_and_its_field(classic: bool, browser: Browser, a
         pick(browser, spec["id"], layer, *unit)
         after = next((name for name in names[names.index(layer) + 1 :][:1] if name.startswith("tanh")), layer)
         with torch.inference_mode():
-            maps = cnnzoo.truncate(model, after=after)(batch)[0]
+            maps = cnnzoo.truncate(model, until=after)(batch)[0]
         expected = maps[unit] if maps.ndim == 3 else maps[unit[0]]
         assert float(browser.find("#unit").get_attribute("data-value")) == pytest.approx(float(expected), abs=1e-5)
         text = browser.find("#unit").text

@@ -16,9 +16,9 @@ import cnnzoo
 from cnnzoo.checkpoints.weights import write_weights
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
+from cnnzoo.support.progress import Display
 from cnnzoo.training import loop
 from cnnzoo.training.curves import draw
-from cnnzoo.training.display import Display
 from cnnzoo.training.evaluation import evaluate
 from cnnzoo.training.losses import CrossEntropy, MultiLabelSoftMargin, Objective, right
 from cnnzoo.training.recipe import Recipe, load_recipe
@@ -322,7 +322,7 @@ def test_compiled_objective_computes_the_same() -> None:
 
 
 def test_progress_shows_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr("cnnzoo.training.display.REFRESH", 0.0)
+    monkeypatch.setattr("cnnzoo.support.progress.LINE", 0.0)
     loop.train(TINY, SETS, tmp_path)
     assert "epoch   4: loss" in capsys.readouterr().out
 

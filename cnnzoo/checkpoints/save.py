@@ -12,6 +12,7 @@ from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.registry import find
 from cnnzoo.support.files import plain, replacing
+from cnnzoo.support.wrappers import inside
 
 
 @operation
@@ -34,7 +35,8 @@ def save_pretrained(model: CNN, folder: Path | str) -> None:
         >>> cnnzoo.load_pretrained("mine").num_classes
         3
     """
-    if model.config is None:
+    model = inside(model)  # pyright: ignore[reportAssignmentType]
+    if getattr(model, "config", None) is None:
         raise CheckpointError(
             f"this {type(model).__name__} was put together by hand, and no constructor could build it "
             "again; register one with cnnzoo.register, or keep its state_dict"

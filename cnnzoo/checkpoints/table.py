@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.data.image_files import class_names
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import operation
@@ -11,6 +10,8 @@ from cnnzoo.support.files import read_table
 
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import Compose
+
+    from cnnzoo.checkpoints.layouts import Layout
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Checkpoint:
     file: str = ""
     repo: str = ""
     weights: str = ""
-    layout: Layout = "cnnzoo"
+    layout: "Layout" = "cnnzoo"
     options: dict[str, Any] = field(default_factory=dict)
     revision: str = ""
     sha256: str = ""

@@ -10,6 +10,7 @@ from cnnzoo.cli.drawing import draw
 from cnnzoo.cli.inference import demo, features, predict
 from cnnzoo.cli.messages import one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
+from cnnzoo.cli.options import GOES_ON
 from cnnzoo.cli.play import play
 from cnnzoo.cli.seeing import see
 from cnnzoo.cli.training import captchas, eval_, recipes, train
@@ -22,14 +23,36 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+class Stopped(click.ClickException):
+    """A run that somebody stopped, and which goes on when it is started again; exit status as shells have it."""
+
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"\nStopped. {self.message}", err=True)
+
+
 class Cnnzoo(click.Group):
-    """Turns what cnnzoo and the file system raise into a `Failure`."""
+    """Turns what cnnzoo and the file system raise into a `Failure`, and shows what commands do in whole sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads has seen enough
+            raise
         except (CnnzooError, OSError) as error:
             raise Failure(one_line(error, self.commands.get(ctx.invoked_subcommand or ""))) from None
+        except KeyboardInterrupt:
+            if GOES_ON not in ctx.meta:
+                raise
+            raise Stopped(ctx.meta[GOES_ON]) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        whole = 10_000  # characters: the formatter breaks lines
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(whole)) for name in sorted(self.commands)]
+            )
 
 
 @click.group(cls=Cnnzoo, context_settings={"help_option_names": ["-h", "--help"]})

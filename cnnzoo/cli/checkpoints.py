@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, hub_option, json_option
+from cnnzoo.catalogue import entries, matching
+from cnnzoo.cli.options import PINNED, SOURCE, classic_option, hub_option, json_option
 from cnnzoo.cli.output import print_json, print_table
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=PINNED)
 @json_option
 def weights(names: tuple[str, ...], as_json: bool) -> None:
     """Show the published weights of networks NAMES, by default of all; `weights pin` looks them up on the hub.
@@ -19,7 +20,6 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
     Pinning writes the current revision and sha256 of every checkpoint on the hub into the table of this checkout; it
     is for maintainers.
     """
-    import cnnzoo
     from cnnzoo.checkpoints.table import list_checkpoints
 
     if names == ("pin",):
@@ -29,8 +29,8 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
         return
     rows = [
         asdict(one) | {"name": f"{name}.{one.tag}"}
-        for name in names or cnnzoo.list_models(pretrained=True)
-        for one in list_checkpoints(cnnzoo.spec(name).name)
+        for name in names or [one.name for one in matching(entries().values(), pretrained=True)]
+        for one in list_checkpoints(name)
     ]
     if as_json:
         print_json(rows)
@@ -47,11 +47,12 @@ def weights(names: tuple[str, ...], as_json: bool) -> None:
             )
             for row in rows
         ),
+        right=("top 1", "MB"),
     )
 
 
 @click.command("export-weights")
-@click.argument("name")
+@click.argument("name", type=SOURCE)
 @click.option("--layout", type=click.Choice(["torchvision", "timm"]), required=True, help="Whose names they get.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors or .pth file.")
 @hub_option
@@ -66,7 +67,7 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
 
 
 @click.command("export-onnx")
-@click.argument("name")
+@click.argument("name", type=SOURCE)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file.")
 @hub_option
 @classic_option

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnzoo.classification import classify
+from cnnzoo.cli.output import print_table, print_view
 from cnnzoo.cnn import CNN
 from cnnzoo.data.image_files import captcha_sample, drawn, samples
 from cnnzoo.shapes.summary import summary
@@ -25,7 +26,6 @@ def run(console: "Console", out: Path) -> None:
     """Print digits, distances and the layer table, and write the feature maps of the first digit to `out`."""
     from rich.columns import Columns
     from rich.panel import Panel
-    from rich.table import Table
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     model = load_pretrained("lenet5", classic=True)
@@ -34,17 +34,17 @@ def run(console: "Console", out: Path) -> None:
 
     panels = []
     columns = ("digit", "LeNet-5 says", "", "distance", "next nearest", "distance")
-    table = Table(*columns, title="Squared distances of F6 to the codes of the classes", title_justify="left")
+    rows = []
     for sample, (best, second, *_) in zip(shown, guesses, strict=True):
         text = drawn(pil_to_tensor(sample.image)[0])
         panels.append(Panel(text, title=sample.label, expand=False))
         mark = "right" if best.label == sample.label else "wrong"
-        table.add_row(sample.label, best.label, mark, f"{-best.score:.1f}", second.label, f"{-second.score:.1f}")
+        rows.append((sample.label, best.label, mark, f"{-best.score:.1f}", second.label, f"{-second.score:.1f}"))
     console.print(Columns(panels))
-    console.print(table)
+    print_table(columns, rows, title="Squared distances of F6 to the codes of the classes")
     hits = sum(best.label == sample.label for sample, (best, *_) in zip(shown, guesses, strict=True))
     console.print(f"{hits} of {len(shown)} right; on all 10,000 test images {model.checkpoint.accuracy:.2%}\n")
-    console.print(summary(model))
+    print_view(summary(model))
     feature_maps(model, model.checkpoint.transforms()(shown[0].image).unsqueeze(0)).save(out)
     console.print(f"wrote the maps of {', '.join(LAYERS)} for the first digit to {out}\n", soft_wrap=True)
     for said in others():

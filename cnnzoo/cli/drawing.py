@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from cnnzoo.cli.options import classic_option, set_option, settings_of, shape_of
+from cnnzoo.cli.options import NETWORK, classic_option, set_option, settings_of, shape_of
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=NETWORK)
 @click.option("--out", type=click.Path(path_type=Path), help="The .svg, .png or .pdf file; by default NAME.svg.")
 @click.option("--style", type=click.Choice(["volumes", "graph"]), default="volumes", show_default=True)
 @click.option("--depth", type=click.IntRange(min=0), help="Levels of blocks to open; by default what stays legible.")

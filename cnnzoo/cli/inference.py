@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, hub_option, json_option, settings_of, zero_channels_option
-from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo.cli.options import (
+    RECIPE,
+    SOURCE,
+    TAG,
+    classic_option,
+    goes_on,
+    hub_option,
+    json_option,
+    settings_of,
+    zero_channels_option,
+)
+from cnnzoo.cli.output import print_json, print_table
 from cnnzoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,13 +27,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "name", help="A network with weights; by default lenet5, which reads digits.")
-@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option("--model", "name", type=SOURCE, help="A network with weights; by default lenet5, which reads digits.")
+@click.option("--checkpoint", type=TAG, help="The tag of its weights, or a file, folder or repository.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
 @hub_option
 @click.option("--invert", is_flag=True, help="Swap black and white; handwritten digits need no such help.")
 @classic_option
-@click.option("--recipe", help="Take network, preparation and classes from a training recipe, for weights of your own.")
+@click.option(
+    "--recipe",
+    type=RECIPE,
+    help="Take network, preparation and classes from a training recipe, for weights of your own.",
+)
 @click.option(
     "--preprocessing",
     "prepared",
@@ -114,13 +128,17 @@ def _preprocessing(settings: dict[str, Any], base: "Preprocessing | None") -> "P
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--model", "name", required=True, help="A network with weights, or a file, folder or repository.")
-@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option(
+    "--model", "name", type=SOURCE, required=True, help="A network with weights, or a file, folder or repository."
+)
+@click.option("--checkpoint", type=TAG, help="The tag of its weights, or a file, folder or repository.")
 @click.option("--layer", "layers", multiple=True, help="Whose outputs are taken, by default what the classifier sees.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file that is written.")
 @hub_option
 @classic_option
-@click.option("--transforms", "tag", metavar="TAG", help="Prepare the images as for these weights of the network.")
+@click.option(
+    "--transforms", "tag", type=TAG, metavar="TAG", help="Prepare the images as for these weights of the network."
+)
 @click.option("--batch-size", default=64, show_default=True, help="Images that the network takes at a time.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that read images; by default one a core.")
 @click.option("--device", help="Where to compute; by default CUDA where there is one.")
@@ -163,6 +181,8 @@ def features(
         progress=not as_json,
         **options,
     )
+    if not int(os.environ.get("RANK", 0)):
+        goes_on(f"What is done is in {out}.parts; the same command goes on from there.")
     table = cnnzoo.save_features(
         model,
         folder,
@@ -195,5 +215,6 @@ def features(
 def demo(out: Path) -> None:
     """Read ten handwritten digits with the LeNet-5 of 1998, and draw what it sees."""
     from cnnzoo.cli.demo import run
+    from cnnzoo.support.text import console
 
     run(console(), out)

@@ -9,78 +9,117 @@ from typing import Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, json_option, set_option, settings_of, shape_of
-from cnnzoo.cli.output import console, print_json, print_table
-from cnnzoo.errors import OptionError
+from cnnzoo import catalogue
+from cnnzoo.catalogue import Entry
+from cnnzoo.cli.options import (
+    FAMILY,
+    NETWORK,
+    PATTERN,
+    classic_option,
+    json_option,
+    set_option,
+    settings_of,
+    shape_of,
+)
+from cnnzoo.cli.output import print_json, print_table, print_view, say
+from cnnzoo.errors import OptionError, UnknownNameError, suggestion
 from cnnzoo.support.text import first_line
 
 
 @click.command("list")
-@click.argument("pattern", default="*")
-@click.option("--family", help="Only this family, such as lenet.")
+@click.argument("pattern", default="*", type=PATTERN)
+@click.option("--family", type=FAMILY, help="Only this family, such as lenet.")
 @click.option("--pretrained", is_flag=True, help="Only those with published weights.")
 @click.option("--blocks", is_flag=True, help="Building blocks instead of whole networks.")
 @json_option
 def list_(pattern: str, family: str | None, pretrained: bool, blocks: bool, as_json: bool) -> None:
     """Show the networks whose names match PATTERN, such as 'resnet*'."""
-    import cnnzoo
-
     kind = "block" if blocks else "model"
-    names = cnnzoo.list_models(pattern, family=family, kind=kind, pretrained=pretrained or None)
-    rows = [_entry(name) for name in names]
+    known = catalogue.entries().values()
+    found = catalogue.matching(known, pattern, family=family, kind=kind, pretrained=pretrained or None)
+    if not found:
+        names = [one.name for one in known if one.kind == kind]
+        limits = [f"of family {family}"] * bool(family) + ["with published weights"] * pretrained
+        raise UnknownNameError(
+            f"no {'block' if blocks else 'network'} {' and '.join([*limits, f'matches {pattern!r}'])}"
+            f"{': ' + suggestion(pattern, names) if not limits else ''}"
+        )
     if as_json:
-        print_json(rows)
+        print_json([_entry(one) for one in found])
         return
     print_table(
         ("network", "input", "parameters", "classic", "weights"),
         (
             (
-                row["name"],
-                "x".join(map(str, row["input_shape"])),
-                f"{row['params']:,}",
-                "yes" if row["classic"] else "",
-                ", ".join(row["weights"]),
+                one.name,
+                "x".join(map(str, one.input_shape)),
+                f"{one.params:,}",
+                "yes" if one.has_classic else "",
+                ", ".join(one.checkpoints),
             )
-            for row in rows
+            for one in found
         ),
+        right=("input", "parameters"),
+        prose=("weights",),
     )
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=NETWORK)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a network's paper, arguments and weights."""
-    import inspect
-
-    import cnnzoo
     from cnnzoo.checkpoints.table import list_checkpoints
 
-    spec = cnnzoo.spec(name)
-    entry = _entry(name) | {
-        "paper": spec.paper.citation,
-        "url": spec.paper.url,
-        "options": {key: repr(parameter.default) for key, parameter in spec.parameters.items()},
-        "checkpoints": [asdict(one) for one in list_checkpoints(name)],
-    }
+    one, weights = catalogue.entry(name), list_checkpoints(name)
     if as_json:
-        print_json(entry)
+        more = {
+            "paper": one.paper.citation,
+            "url": one.paper.url,
+            "options": {own.name: own.default for own in one.arguments},
+            "checkpoints": [asdict(own) for own in weights],
+        }
+        print_json(_entry(one) | more)
         return
-    screen = console()
-    screen.print(inspect.getdoc(spec.build), markup=False, highlight=False)
-    screen.print(f"\nPaper: {entry['paper']} {entry['url']}", markup=False, highlight=False)
-    screen.print(f"Parameters: {entry['params']:,}\n", markup=False, highlight=False)
-    print_table(("argument", "default"), entry["options"].items())
-    if entry["checkpoints"]:
-        columns = ("tag", "options", "accuracy", "data", "license")
-        print_table(columns, ([str(one[column]) for column in columns] for one in entry["checkpoints"]))
-        for one in entry["checkpoints"]:
-            if one["card"]:
-                screen.print(f"{one['tag']}: {one['card'].strip()}\n", markup=False, highlight=False)
+    say(f"{name}: {_plainly(one.summary)}")
+    say()
+    say(f"Paper: {one.paper.citation} {one.paper.url}".rstrip())
+    for note in one.notes:
+        say(_plainly(note))
+    say(f"Images: {'x'.join(map(str, one.input_shape))} (channels, height, width)")
+    say(f"Parameters: {one.params:,}")
+    say()
+    print_table(
+        ("argument", "default", "meaning"),
+        ((own.name, own.default, _plainly(own.meaning)) for own in one.arguments),
+        prose=("default", "meaning"),
+    )
+    if not weights:
+        return
+    say()
+    print_table(
+        ("weights", "top 1", "trained on", "license", "made with"),
+        (
+            (
+                own.tag,
+                "" if own.accuracy is None else f"{own.accuracy:.1%}",
+                own.data,
+                own.license,
+                ", ".join(f"{key}={value!r}" for key, value in own.options.items()),
+            )
+            for own in weights
+        ),
+        right=("top 1",),
+        prose=("trained on", "made with"),
+    )
+    for own in weights:
+        if own.card:
+            say()
+            say(f"{own.tag}: {_plainly(own.card)}")
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=NETWORK)
 @click.option("--input", "input_shape", help="Shape of an image, such as 3x224x224; by default the network's own.")
 @classic_option
 @set_option
@@ -94,11 +133,11 @@ def shapes(name: str, input_shape: str | None, classic: bool, settings: tuple[st
     if as_json:
         print_json(asdict(summary))
     else:
-        console().print(summary)
+        print_view(summary)
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=NETWORK)
 @click.option("--all", "every", is_flag=True, help="Every network, both variants.")
 @click.option(
     "--against",
@@ -140,9 +179,12 @@ def verify(
         print_json([asdict(part) | {"ok": result.ok} for part, result in zip(shown, results, strict=True)])
     else:
         for part, result in zip(shown, results, strict=True):
-            console().print(part if part.rows else f"{result.title}: no differences")
+            if part.rows:
+                print_view(part)
+            else:
+                say(f"{result.title}: no differences")
             if differences:
-                console().print(result.total)
+                say(result.total)
     ctx.exit(0 if all(result.ok for result in results) else 1)
 
 
@@ -165,20 +207,21 @@ def _imported(path: str) -> Any:
     return found
 
 
-def _entry(name: str) -> dict[str, Any]:
-    import cnnzoo
-
-    spec = cnnzoo.spec(name)
-    model = cnnzoo.create(spec.name, device="meta")
+def _entry(one: Entry) -> dict[str, Any]:
     return {
-        "name": spec.name,
-        "family": spec.family,
-        "summary": spec.summary,
-        "input_shape": spec.input_shape,
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "classic": spec.has_classic,
-        "weights": spec.checkpoints,
+        "name": one.name,
+        "family": one.family,
+        "summary": one.summary,
+        "input_shape": one.input_shape,
+        "params": one.params,
+        "classic": one.has_classic,
+        "weights": one.checkpoints,
     }
+
+
+def _plainly(text: str) -> str:
+    """Documentation as a person reads it: in one line, without the marks of code."""
+    return " ".join(text.split()).replace("`", "")
 
 
 def _create(name: str, classic: bool, settings: Iterable[str]) -> Any:

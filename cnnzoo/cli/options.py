@@ -1,12 +1,88 @@
-"""Options that several commands take."""
+"""Options that several commands take, and the names that a shell completes."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from cnnzoo import catalogue
 from cnnzoo.errors import OptionError
+
+
+class Name(click.ParamType):
+    """A name that the package knows: the shell completes it, and a misspelt one is answered before torch is imported.
+
+    Args:
+        name: what it names, for the help.
+        known: gives the names.
+        check: raises unless a name is right.
+    """
+
+    def __init__(
+        self, name: str, known: Callable[[click.Context], Iterable[str]], check: Callable[[str], object]
+    ) -> None:
+        self.name, self.known, self.check = name, known, check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        self.check(value)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in self.known(ctx) if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+def _networks(ctx: click.Context) -> Sequence[str]:
+    return [one.name for one in catalogue.matching(catalogue.entries().values(), kind=None)]
+
+
+def _sources(ctx: click.Context) -> Sequence[str]:
+    models = [one.name for one in catalogue.matching(catalogue.entries().values())]
+    return [*models, *(f"{name}.{tag}" for name in models for tag in catalogue.tags(name))]
+
+
+def _tags(ctx: click.Context) -> Sequence[str]:
+    """Of the network that the command line names before, or of all."""
+    named = ctx.params.get("name") or ctx.params.get("model")
+    models = [named] if named in catalogue.entries() else _networks(ctx)
+    return list(dict.fromkeys(tag for name in models for tag in catalogue.tags(name)))
+
+
+def _check_source(value: str) -> None:
+    if re.fullmatch(r"\w+", value) and not Path(value).exists():  # no tag, path or repository
+        catalogue.entry(value)
+
+
+def _check_recipe(value: str) -> None:
+    if not value.endswith(".toml") and value not in catalogue.recipes():
+        catalogue.recipe_table(value)
+
+
+def _check_pinned(value: str) -> None:
+    if value != "pin":
+        catalogue.entry(value)
+
+
+NETWORK = Name("network", _networks, catalogue.entry)
+PATTERN = Name("pattern", _networks, lambda value: None)
+PINNED = Name("network", _networks, _check_pinned)
+SOURCE = Name("weights", _sources, _check_source)
+TAG = Name("tag", _tags, lambda value: None)
+RECIPE = Name("recipe", lambda ctx: catalogue.recipes(), _check_recipe)
+FAMILY = Name("family", lambda ctx: sorted({one.family for one in catalogue.entries().values()}), lambda value: None)
+
+GOES_ON = "cnnzoo.goes_on"
+"""Under which a command keeps, in its context, what a person is told who stops it."""
+
+
+def goes_on(message: str) -> None:
+    """Say what to do when somebody stops this command."""
+    click.get_current_context().meta[GOES_ON] = message
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 classic_option = click.option("--classic", is_flag=True, help="The network exactly as its paper printed it.")

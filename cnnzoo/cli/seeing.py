@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cnnzoo.cli.options import classic_option, hub_option
+from cnnzoo.cli.options import SOURCE, TAG, classic_option, hub_option
 from cnnzoo.errors import OptionError, unknown
 
 WHAT = ("filters", "maps", "patches", "grad-cam", "cam", "saliency", "guided", "occlusion")
@@ -14,8 +14,8 @@ WHAT = ("filters", "maps", "patches", "grad-cam", "cam", "saliency", "guided", "
 @click.command()
 @click.argument("what", type=click.Choice(WHAT))
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--model", "name", default="lenet5", show_default=True, help="A network with weights.")
-@click.option("--checkpoint", help="The tag of its weights, or a file, folder or repository.")
+@click.option("--model", "name", type=SOURCE, default="lenet5", show_default=True, help="A network with weights.")
+@click.option("--checkpoint", type=TAG, help="The tag of its weights, or a file, folder or repository.")
 @click.option("--layer", "layers", multiple=True, help="The layer or layers to look at; may be repeated.")
 @click.option("--target", help="The class, by name or number; by default the one with the highest score.")
 @click.option("--out", default="seen.png", show_default=True, type=click.Path(path_type=Path), help="The file written.")

@@ -5,14 +5,14 @@ import os
 import re
 import shlex
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.cli.options import hub_option, json_option, settings_of, zero_channels_option
-from cnnzoo.cli.output import console, print_json, print_table
+from cnnzoo import catalogue
+from cnnzoo.cli.options import RECIPE, SOURCE, goes_on, hub_option, json_option, settings_of, zero_channels_option
+from cnnzoo.cli.output import print_json, print_table, say
 from cnnzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ workers_option = click.option(
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RECIPE)
 @data_option
 @download_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results; by default runs/RECIPE-seedN.")
@@ -80,10 +80,13 @@ def train(
     length = {key: value for key, value in (("epochs", epochs), ("steps", steps)) if value}
     changed = settings_of(settings) | length | ({"compile": True} if compiled else {})
     stated = load_recipe(recipe, changed)
+    out = out or Path("runs") / f"{stated.name}-seed{seed}"
+    if os.environ.get("RANK", "0") == "0":
+        goes_on(f"The epochs that are done are in {out}; the same command goes on from there.")
     run = run_recipe(
         stated,
         stated.load_data(folder, download=download),
-        out or Path("runs") / f"{stated.name}-seed{seed}",
+        out,
         seed=seed,
         device=device,
         progress=not as_json,
@@ -96,18 +99,18 @@ def train(
     if as_json:
         print_json(asdict(last) | {"folder": str(run.folder)})
         return
-    screen = console()
-    screen.print(f"test accuracy {last.test_accuracy:.4f} after epoch {last.epoch}")
+    say(f"test accuracy {last.test_accuracy:.4f} after epoch {last.epoch}")
     for quantity, value in stated.published.items():
-        screen.print(f"published {quantity}: {value}")
-    screen.print(f"weights: {run.folder / 'model.safetensors'}", soft_wrap=True)
+        say(f"published {quantity}: {value}")
+    say(f"weights: {run.folder / 'model.safetensors'}")
 
 
 @click.command("eval")
-@click.argument("recipe")
+@click.argument("recipe", type=RECIPE)
 @click.option(
     "--weights",
     "what",
+    type=SOURCE,
     help="A network, tag, folder or repository, or a file, which may hold a state dict alone; by default "
     "runs/RECIPE-seed0.",
 )
@@ -196,13 +199,17 @@ def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> 
 @json_option
 def recipes(as_json: bool) -> None:
     """Show the training recipes."""
-    from cnnzoo.training.recipe import list_recipes, load_recipe
-
-    known = [load_recipe(name) for name in list_recipes()]
     if as_json:
-        print_json([recipe.stated for recipe in known])
+        from cnnzoo.training.recipe import load_recipe
+
+        print_json([load_recipe(name).stated for name in catalogue.recipes()])
         return
-    print_table(("recipe", "length", "what it is"), ((one.name, one.length, one.title) for one in known))
+    tables = {name: catalogue.recipe_table(name) for name in catalogue.recipes()}
+    print_table(
+        ("recipe", "length", "what it is"),
+        ((name, catalogue.recipe_length(table), table["title"]) for name, table in tables.items()),
+        prose=("what it is",),
+    )
 
 
 @click.command()
@@ -216,17 +223,23 @@ def recipes(as_json: bool) -> None:
 @click.option("--height", default=100, show_default=True, type=click.IntRange(min=1), help="Of an image in pixels.")
 def captchas(out: Path, count: int, test: int, length: str, **captcha: Any) -> None:
     """Draw CAPTCHAs into an archive, for `train --data` on machines that cannot draw: some 6 kB each."""
-    from rich.progress import Progress
-
     from cnnzoo.data import Captcha, write_captchas
     from cnnzoo.support.files import replacing
+    from cnnzoo.support.progress import Display
 
     hit = re.fullmatch(r"(\d+)(?:-(\d+))?", length)
     if hit is None:
         raise OptionError(f"got --length {length}; expected a number of characters, or the fewest and most: 4-6")
     kind = Captcha(length=(int(hit[1]), int(hit[2])) if hit[2] else int(hit[1]), **captcha)
-    with Progress(transient=True) as progress, replacing(out) as aside:
-        advance = partial(progress.advance, progress.add_task("drawing", total=count + test))
+    drawn = 0
+
+    def advance(more: int) -> None:
+        nonlocal drawn
+        drawn += more
+        display.step(drawn)
+
+    with Display() as display, replacing(out) as aside:
+        display.begin("drawing", count + test, unit="image")
         write_captchas(aside, kind, train=count, test=test, advance=advance)
     click.echo(f"wrote {out}: {count} training and {test} test images, {out.stat().st_size / 2**20:.1f} MB")
 

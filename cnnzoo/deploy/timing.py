@@ -16,7 +16,7 @@ from cnnzoo.errors import DeployError
 from cnnzoo.support.text import as_text, first_line, html_table, rich_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from cnnzoo.support.text import Table
 
 ROUNDS = 5
 SAMPLE = 0.05  # seconds that a measurement takes at least
@@ -85,7 +85,8 @@ class OptimizationReport:
             )
 
     def __rich__(self) -> "Table":
-        return rich_table(self.COLUMNS, self.rows(), right=self.COLUMNS[1:5], title=self.title, total=self.note)
+        columns, prose = self.COLUMNS, [""]
+        return rich_table(columns, self.rows(), right=columns[1:5], prose=prose, title=self.title, total=self.note)
 
     def __str__(self) -> str:
         return as_text(self)

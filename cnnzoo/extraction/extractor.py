@@ -11,6 +11,7 @@ from cnnzoo.errors import OptionError, operation
 from cnnzoo.extraction.recording import Recording, record
 from cnnzoo.shapes.trace import check, trace
 from cnnzoo.support.torch_private import children_of, share_tensors, tensors_of
+from cnnzoo.support.wrappers import inside
 
 Code = tuple[str, dict[str, Any]]
 """The source of a function, and the names in it that are not torch's."""
@@ -91,8 +92,8 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
     Args:
         model: any network; it is not changed.
         layers: names from `named_modules()`, such as `"conv4_2"` or `"conv4_x.5.conv2"`, and shell patterns, which
-            match level by level: `"conv*_1"`, `"conv4_x.*.conv2"`. A pattern stands for its matches in the order in
-            which they run.
+            match level by level, with `**` for any number of levels: `"conv*_1"`, `"conv4_x.*.conv2"`,
+            `"mixed_5b.**.conv"`. A pattern stands for its matches in the order in which they run.
 
     Raises:
         UnknownNameError: there is no such layer, or none that the pattern matches.
@@ -105,7 +106,8 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
         >>> {name: tuple(maps.shape) for name, maps in extractor(torch.zeros(2, 1, 28, 28)).items()}
         {'c1': (2, 6, 28, 28), 'c3': (2, 16, 10, 10)}
     """
-    return Extractor(model, record(model, layers, "extract"))
+    model = inside(model)
+    return Extractor(model, record(model, layers))
 
 
 @operation
@@ -132,13 +134,14 @@ def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None =
         >>> features(torch.zeros(2, 3, 224, 224)).shape, features.num_features
         (torch.Size([2, 512]), 512)
     """
+    model = inside(model)
     shape = input_shape or getattr(model, "input_shape", None)
     if shape is None:
         raise OptionError(f"{type(model).__name__} does not say what images it is made for; pass input_shape=(C, H, W)")
     if layers:
-        return Features(model, record(model, layers, "features"), shape)
+        return Features(model, record(model, layers), shape)
     layer, at_input = _classifier(model, shape)
-    return Features(model, record(model, [layer], "features", at_input=at_input), shape)
+    return Features(model, record(model, [layer], at_input=at_input), shape)
 
 
 def _classifier(model: nn.Module, shape: Sequence[int]) -> tuple[str, bool]:

@@ -9,15 +9,15 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import OptionError, unknown
+from cnnzoo.errors import OptionError
 from cnnzoo.extraction.memory import FaithfulTracer, Memory, effects_in, is_torch_layer
+from cnnzoo.support.patterns import named
 from cnnzoo.support.torch_private import DROPOUT, children_of, twin_of
 
 # A copy of one of these would have a mode of its own, which `train()` and `eval()` of the network do not reach.
@@ -49,9 +49,9 @@ class Recording:
         return {str(node.target) for node in nodes if node.op in ("call_module", "get_attr")}
 
 
-def record(model: nn.Module, layers: Sequence[str], operation: str, *, at_input: bool = False) -> Recording:
-    """Record a network until some layers, or `at_input` until their inputs, on behalf of an operation."""
-    asked = _matches(model, layers, operation)
+def record(model: nn.Module, layers: Sequence[str], *, at_input: bool = False) -> Recording:
+    """Record a network until some layers, or `at_input` until their inputs."""
+    asked = _matches(model, layers)
     candidates = [name for matches in asked.values() for name in matches]
     followed = {""}
     if isinstance(model, CNN) and type(model).forward is CNN.forward and set(candidates) <= model.chain().keys():
@@ -67,26 +67,12 @@ def record(model: nn.Module, layers: Sequence[str], operation: str, *, at_input:
     return Recording(runs[0].graph, runs[-1].graph, followed, out_of_place, constants)
 
 
-def _matches(model: nn.Module, layers: Sequence[str], operation: str) -> dict[str, list[str]]:
+def _matches(model: nn.Module, layers: Sequence[str]) -> dict[str, list[str]]:
     """The layers that each name or pattern may mean."""
     known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if not layers:
         raise OptionError("no layer is named; `list(dict(model.named_modules()))` shows their names")
-    found = {}
-    for layer in layers:
-        if not isinstance(layer, str):
-            raise OptionError(f'got {layer!r}; layers are strings: {operation}(model, "conv1", "conv2")')
-        pattern = any(sign in layer for sign in "*?[")
-        found[layer] = [name for name in known if (_fits(name, layer) if pattern else name == layer)]
-        if not found[layer]:
-            remedy = "A pattern matches level by level, from dot to dot." if pattern else ""
-            raise unknown("", "pattern" if pattern else "layer", layer, known, remedy)
-    return found
-
-
-def _fits(name: str, pattern: str) -> bool:
-    levels, patterns = name.split("."), pattern.split(".")
-    return len(levels) == len(patterns) and all(map(fnmatchcase, levels, patterns))
+    return {layer: named(known, layer) for layer in layers}
 
 
 def _that_run(model: nn.Module, asked: dict[str, list[str]], runs: Sequence["_Run"]) -> list[str]:

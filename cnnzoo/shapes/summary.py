@@ -14,12 +14,12 @@ from cnnzoo.shapes.trace import Inputs, LayerShape, Spec, calls, rows, unwrapped
 from cnnzoo.support.text import as_text, html_table, rich_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from cnnzoo.support.text import Table
 
 COLUMNS = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """The layers of a network with their shapes and counts; prints as a table, in notebooks as HTML.
 
@@ -72,7 +72,7 @@ class Summary:
         right = COLUMNS[2:]
         return rich_table(COLUMNS, self.rows(), right=right, title=self.heading, total=self.total)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return as_text(self)
 
     def _repr_html_(self) -> str:

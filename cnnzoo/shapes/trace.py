@@ -18,6 +18,7 @@ from cnnzoo.shapes.formula import formula
 from cnnzoo.shapes.probe import ShapeProbe, Trace, ValuesError, Watch, image_axes, probes, shown, tensors
 from cnnzoo.shapes.receptive_field import NOTHING, Field, ReceptiveField, reported
 from cnnzoo.support.torch_private import children_of, compiled, parameters_of
+from cnnzoo.support.wrappers import inside
 
 Spec = int | Sequence[Any] | Mapping[str, Any] | Tensor
 """What one input is: a shape without the batch, the side of a square image, an example, or several of these."""
@@ -227,8 +228,8 @@ def own_shape(model: nn.Module) -> Sequence[int] | None:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network itself, where it was compiled; one of TorchScript cannot be followed."""
-    model = getattr(model, "_orig_mod", model)
+    """The network itself, where something is around it; one of TorchScript cannot be followed."""
+    model = inside(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             what = f"its layer {name}" if name else "it"

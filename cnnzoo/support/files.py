@@ -10,8 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from cnnzoo.errors import OptionError
 
 
@@ -63,8 +61,8 @@ def write_figure(path: Path, formats: Collection[str], what: str, content: Calla
 
 def plain(value: Any) -> Any:
     """Arguments of a constructor as JSON has them: tensors and tuples become lists."""
-    if isinstance(value, Tensor):
-        return value.tolist()
+    if callable(as_list := getattr(value, "tolist", None)):  # of a tensor, which is not asked for by its class: torch
+        return as_list()  # takes seconds to import, and the tables of the package are read without it
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, (list, tuple, range)) else value

@@ -35,6 +35,11 @@ def is_watched(ignored: tuple[type, ...] = ()) -> bool:
     return any(not isinstance(mode, (DeviceContext, *ignored)) for mode in overrides._get_current_function_mode_stack())
 
 
+def holds_no_values() -> bool:
+    """Whether what this thread makes are shapes only, as in `FakeTensorMode`."""
+    return type(torch.empty(0, device="cpu")) is not Tensor
+
+
 def without_modes() -> AbstractContextManager[Any]:
     """A context without this thread's dispatch modes, such as the one that makes tensors of shapes only."""
     active = torch._C._len_torch_dispatch_stack()  # without one, a second of imports is spared

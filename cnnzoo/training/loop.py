@@ -18,10 +18,10 @@ from cnnzoo.data.captcha import FreshCaptchas
 from cnnzoo.data.images import ImageSet
 from cnnzoo.errors import OptionError, operation
 from cnnzoo.support.files import replacing
+from cnnzoo.support.progress import Display
 from cnnzoo.support.text import counted
 from cnnzoo.training.batches import Batch, Plan, Split, loader
 from cnnzoo.training.curves import can_draw, draw
-from cnnzoo.training.display import Display
 from cnnzoo.training.evaluation import Measures, evaluate
 from cnnzoo.training.fitting import require_scores, require_size
 from cnnzoo.training.losses import Objective
@@ -104,14 +104,15 @@ def train(
         sets = recipe.hold_out(sets, seed)
         recipe = recipe.fitted(sets)
         session = Session(recipe, sets, folder / "last.pt", seed, world, workers)
-        display = stack.enter_context(Display(session.last_epoch, enabled=progress and world.is_first))
+        display = stack.enter_context(Display(enabled=progress and world.is_first))
         finished = session.step >= session.last_step and (folder / RESULT).exists()
         while session.step < session.last_step:
             session.run_epoch(display)
             if world.is_first:
                 session.state.save(session.epochs)
                 _write_log(session.epochs, folder / "log.jsonl")
-            display.finish(session.epochs[-1])
+            display.end()
+            display.say(session.epochs[-1].line)
         if world.is_first and not finished:
             _write_result(session, folder, command)
         return Run(session.network, session.epochs, folder)
@@ -173,7 +174,7 @@ class Session:
         last = number == self.last_epoch
         plan = Plan(len(self.sets["train"]), self.recipe.batch_size, self.seed, number, self.world, last)
         steps = min(len(plan), self.last_step - self.step)
-        display.begin(number, steps)
+        display.begin(f"epoch {number} of {self.last_epoch}", steps)
         self.prepare(plan)
         loss, accuracy = self.fit(islice(self.loader.epoch(plan), steps), display)
         self.world.share_buffers(self.network)
@@ -223,7 +224,7 @@ class Session:
             (loss if batch.weight == 1 else loss * batch.weight).backward()
             self.optimizer.step()
             so_far.add(loss.detach(), hits, batch.rows)
-            display.step(done, so_far.means)
+            display.step(done, so_far.line)
         return so_far.of_all()
 
     def _set_learning_rate(self, step: int, accuracies: list[float]) -> None:
@@ -265,6 +266,10 @@ class Total:
     def means(self) -> tuple[float, float]:
         """Over the images of this process."""
         return self.loss.item() / self.seen, self.hits.item() / self.seen
+
+    def line(self) -> str:
+        """The same, for people."""
+        return "loss {:.4f}, accuracy {:.4f}".format(*self.means())
 
     def of_all(self) -> tuple[float, float]:
         """Over the images of all processes."""

@@ -2,16 +2,15 @@
 
 import dataclasses
 import inspect
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
+from cnnzoo.catalogue import LENGTH, recipe_length, recipe_table, recipes, without
 from cnnzoo.data.captcha import ANY_LENGTH, FreshCaptchas
 from cnnzoo.data.datasets import DATA_SETS
 from cnnzoo.data.images import ImageSet, hold_out
@@ -19,7 +18,6 @@ from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CnnzooError, OptionError, operation, suggestion, unknown
 from cnnzoo.initialization import SCHEMES, initialize
 from cnnzoo.registry import ModelSpec, find
-from cnnzoo.support.text import counted
 from cnnzoo.training.augmentation import AUGMENTATIONS, CROPS
 from cnnzoo.training.batches import Split, Transforms
 from cnnzoo.training.evaluation import Views
@@ -37,11 +35,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 Stated = dict[str, Any]
 """A component chosen by name, with its arguments: `{"name": "sgd", "lr": 0.1}`."""
-
-LENGTH = {"epochs", "steps"}
-"""How long a run is; stating one takes the place of the other."""
-
-CATALOGUE = "cnnzoo.training.recipes"
 
 
 @dataclass(frozen=True)
@@ -241,8 +234,7 @@ class Recipe:
     @property
     def length(self) -> str:
         """Of the run, in words."""
-        units = {"epoch": self.epochs, "step": self.steps}  # of which one is stated
-        return next(counted(count, unit) for unit, count in units.items() if count is not None)
+        return recipe_length({"epochs": self.epochs, "steps": self.steps})
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -269,10 +261,10 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
         >>> recipe.network, recipe.optimizer["lr"], recipe.length
         ('lenet5', 0.05, '3 epochs')
     """
-    table = _read(name)
+    table = recipe_table(name)
     for key, value in {**(settings or {}), **changes}.items():
         if key in LENGTH:
-            table = _without(LENGTH, table)
+            table = without(LENGTH, table)
         _set(table, key, value, name)
     known = {one.name for one in dataclasses.fields(Recipe)} - {"name"}
     for key in table:
@@ -302,28 +294,7 @@ def list_recipes() -> list[str]:
         >>> "lenet5_mnist" in cnnzoo.list_recipes()
         True
     """
-    return sorted(p.name.removesuffix(".toml") for p in files(CATALOGUE).iterdir() if p.name.endswith(".toml"))
-
-
-def _read(name: str) -> dict[str, Any]:
-    """A file, on top of the one that it is `like`."""
-    if name.endswith(".toml"):
-        try:
-            table = tomllib.loads(Path(name).read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise OptionError(f"{name} is not TOML: {error}") from None
-    elif name in list_recipes():
-        table = tomllib.loads(files(CATALOGUE).joinpath(f"{name}.toml").read_text("utf-8"))
-    else:
-        raise unknown("", "recipe", name, list_recipes())
-    if "like" not in table:
-        return table
-    base = _read(table.pop("like"))
-    return (_without(LENGTH, base) if LENGTH & table.keys() else base) | table
-
-
-def _without(keys: Collection[str], table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key not in keys}
+    return list(recipes())
 
 
 def _set(table: dict[str, Any], key: str, value: Any, recipe: str) -> None:

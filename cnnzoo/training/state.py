@@ -42,6 +42,15 @@ class Epoch:
         """The accuracy that a schedule may follow: of the validation set where there is one, else of the test set."""
         return self.test_accuracy if self.validation_accuracy is None else self.validation_accuracy
 
+    @property
+    def line(self) -> str:
+        """What it came to, for people."""
+        validated = "" if self.validation_accuracy is None else f"validation {self.validation_accuracy:.4f}, "
+        return (
+            f"epoch {self.epoch:3d}: loss {self.train_loss:.4f}, train {self.train_accuracy:.4f}, {validated}"
+            f"test {self.test_accuracy:.4f}, {self.seconds:.1f} s"
+        )
+
 
 @dataclass
 class State:

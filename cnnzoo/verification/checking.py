@@ -12,6 +12,7 @@ from cnnzoo.construction import outline
 from cnnzoo.errors import OptionError, ShapeError, UnknownNameError, operation
 from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.trace import LayerShape, trace
+from cnnzoo.support.torch_private import without_modes
 from cnnzoo.verification.comparison import Comparison, Difference, compare
 from cnnzoo.verification.computed import Computation, blank, computed
 from cnnzoo.verification.figures import figure_rows, measure, measure_foreign
@@ -59,6 +60,13 @@ def verify(
         >>> [(row.layer, row.quantity, row.paper, row.model) for row in other.differences]
         [('drop6', 'p', 'dropout 0.5', 'dropout 0.6'), ('drop7', 'p', 'dropout 0.5', 'dropout 0.6')]
     """
+    with without_modes():  # in one of them there may be no values, which codes and tables have
+        return _verify(network, paper, classic, options)
+
+
+def _verify(
+    network: str | nn.Module | Callable[[], nn.Module], paper: str | None, classic: bool | None, options: dict[str, Any]
+) -> Verification:
     if isinstance(network, str):
         known = find(paper or network)
         chosen = options | ({"classic": True} if classic else {})

@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnzoo.support.text import html_table, rich_table
+from cnnzoo.support.text import as_text, html_table, rich_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from cnnzoo.support.text import Table
 
 COLUMNS = ("layer", "quantity", "paper", "model", "", "source", "note")
+PROSE = ("paper", "model", "source", "note")
 SUFFIXES = {"K": 3, "M": 6, "G": 9}
 """What a letter behind a rounded figure stands for: thousands, millions, thousand millions, as powers of ten."""
 
@@ -63,7 +64,7 @@ def origin(source: str) -> Origin:
     return "released" if re.search(rf"\b({CODE})\b", source) else "printed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """A network beside its paper; prints as a table, in notebooks as HTML."""
 
@@ -109,10 +110,11 @@ class Verification:
     def __rich__(self) -> "Table":
         columns = COLUMNS if any(row.note for row in self.rows) else COLUMNS[:-1]
         cells = (self.cells(row)[: len(columns)] for row in self.rows)
-        table = rich_table(columns, cells, title=self.title, total=self.total)
-        for line, row in zip(table.rows, self.rows, strict=True):
-            line.style = None if row.ok else "bold red"
-        return table
+        wrong = [i for i, row in enumerate(self.rows) if not row.ok]
+        return rich_table(columns, cells, prose=PROSE, title=self.title, total=self.total, marked=wrong)
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return html_table(COLUMNS, map(self.cells, self.rows), self.title)

@@ -1,6 +1,5 @@
 """The registry as the pages read it: families, variants, and networks on the meta device."""
 
-import re
 import sys
 from types import ModuleType
 from typing import Any, Literal
@@ -16,14 +15,9 @@ FOLDERS: dict[Kind, str] = {"model": "models", "block": "blocks"}
 def families(kind: Kind) -> dict[str, list[str]]:
     """The networks or blocks by family, resnet18 before resnet101."""
     found: dict[str, list[str]] = {}
-    for name in sorted(cnnzoo.list_models(kind=kind), key=numerically):
+    for name in cnnzoo.list_models(kind=kind):
         found.setdefault(cnnzoo.spec(name).family, []).append(name)
     return dict(sorted(found.items()))
-
-
-def numerically(name: str) -> list[Any]:
-    """Sorts names by the numbers in them."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def page_of(name: str) -> str:

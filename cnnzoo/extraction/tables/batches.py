@@ -56,7 +56,7 @@ class Images(Dataset):
             try:
                 images.append(self.transforms(open_image(self.root / name)))
             except Exception as error:  # PIL raises anything on a damaged file, and one must not end a run of a million
-                unread[number] = str(error) if isinstance(error, DataError) else f"{name}: {error!r}"
+                unread[number] = error.text if isinstance(error, DataError) else f"{name}: {error!r}"
         stacked = default_collate(images) if images else torch.empty(0)  # of a worker, in shared memory at once
         return Batch(range(index[0][0], index[-1][0] + 1), stacked, unread)
 

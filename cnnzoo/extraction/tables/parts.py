@@ -1,14 +1,15 @@
 """The parts of a table that is being made: a file for each few hundred images, in a folder beside it.
 
 A part is finished or not there. So a run that was killed, at any moment, goes on with the parts that are missing, and
-ends with the same table, byte for byte.
+ends with the same table, byte for byte. One that could say good-bye leaves the part that it was at as well, with the
+batches that were done.
 """
 
 import json
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ LONG = {
     "folder": "images were added, removed or changed",
 }
 """What it means that these differ, which are too long to be shown."""
+
+BEGUN = ".begun"
+"""The end of the name of a part that is not finished."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A part that is being made: the features of its first images.
+
+    Attributes:
+        done: how many of its images are done, those that could not be read among them.
+        rows: their features, in pieces (n, F).
+        skipped: why images could not be read, by number.
+    """
+
+    done: int = 0
+    rows: tuple[Tensor, ...] = ()
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +156,7 @@ class Parts:
     def check_room(self, missing: Iterable[int]) -> None:
         """Raise `DataError` if the disk has too little room for the parts that are missing and for the table."""
         row = self.width * self.dtype.itemsize
-        needed = row * (sum(len(self.span(number)) for number in missing) + self.images)
+        needed = row * (sum(len(self.left(number)) for number in missing) + self.images)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise DataError(
@@ -148,23 +167,51 @@ class Parts:
 
     def read(self, number: int) -> Part | None:
         """A part, or None where it is missing or damaged."""
+        path = self._path(number)
+        found = self._opened(path)
+        if found is None:
+            return None
+        features, skipped, _ = found
+        return Part(path, len(features), skipped) if len(features) == len(self.span(number)) - len(skipped) else None
+
+    def begun(self, number: int) -> Begun:
+        """What is there of a part that is not finished."""
+        found = self._opened(self._path(number, BEGUN))
+        if found is None:
+            return Begun()
+        features, skipped, done = found
+        whole = 0 < done < len(self.span(number)) and len(features) == done - len(skipped)
+        return Begun(done, (features.clone(),), skipped) if whole else Begun()
+
+    def left(self, number: int) -> range:
+        """The images of a part that are not done."""
+        span = self.span(number)
+        return range(span.start + self.begun(number).done, span.stop)
+
+    def write(self, number: int, part: Begun) -> None:
+        """Add a part, or what is done of it."""
+        whole = part.done == len(self.span(number))
+        features = torch.cat(part.rows) if part.rows else torch.empty(0, self.width, dtype=self.dtype)
+        said = {"skipped": json.dumps(part.skipped)} | ({} if whole else {"done": str(part.done)})
+        with replacing(self._path(number, "" if whole else BEGUN)) as aside:
+            write_stream(aside, {"features": Column.of(features.cpu())}, said)
+        if whole:
+            self._path(number, BEGUN).unlink(missing_ok=True)
+
+    def _opened(self, path: Path) -> tuple[Tensor, dict[int, str], int] | None:
+        """The features of a part, what could not be read, and how many images are done; None where it is damaged."""
         from safetensors import SafetensorError, safe_open
 
-        path = self._path(number)
         try:
             with safe_open(path, framework="pt") as opened:
-                skipped = {int(key): why for key, why in json.loads(opened.metadata()["skipped"]).items()}
+                said = opened.metadata()
+                skipped = {int(key): why for key, why in json.loads(said["skipped"]).items()}
                 features = opened.get_tensor("features")
+                done = int(said.get("done", 0))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None
-        rows = len(self.span(number)) - len(skipped)
-        whole = features.shape == (rows, self.width) and features.dtype == self.dtype
-        return Part(path, rows, skipped) if whole else None
-
-    def write(self, number: int, features: Tensor, skipped: Mapping[int, str]) -> None:
-        """Add a part: the features of its images that could be read, and the numbers of those that could not."""
-        with replacing(self._path(number)) as aside:
-            write_stream(aside, {"features": Column.of(features.cpu())}, {"skipped": json.dumps(skipped)})
+        whole = features.shape == (len(features), self.width) and features.dtype == self.dtype
+        return (features, skipped, done) if whole else None
 
     def join(self, folder: ImageFolder, origin: Mapping[str, Any]) -> None:
         """Make the table of all parts, and remove them.
@@ -207,8 +254,8 @@ class Parts:
             )
         return part
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:07}.safetensors"
+    def _path(self, number: int, form: str = "") -> Path:
+        return self.folder / f"{number:07}.safetensors{form}"
 
     def _same_run(self, place: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         differing = [

@@ -20,6 +20,7 @@ from cnnzoo.extraction.tables.ranks import Ranks
 from cnnzoo.extraction.tables.table import FeatureTable, load_features
 from cnnzoo.extraction.tables.work import Work
 from cnnzoo.support.files import plain
+from cnnzoo.support.wrappers import inside
 
 
 @operation
@@ -49,10 +50,11 @@ def save_features(
         transforms: from a PIL image to an image (C, H, W); by default those of the network's weights.
         batch_size: images that the network takes at a time.
         workers: processes that read images, 0 for none but this one; by default one for each core, at most 16.
-        part_size: images of a part. A run that is stopped loses the parts that are not finished.
+        part_size: images of a part. A run that is killed loses what it had done of a part; one that is interrupted
+            (Ctrl-C) or ends in an error loses a batch at most.
         strict: whether an image that cannot be read is an error. Otherwise it is left out, and the table's `skipped`
             says why.
-        progress: show a bar.
+        progress: show a bar, or where there is no terminal a line every few seconds.
 
     Returns:
         The table, mapped.
@@ -73,6 +75,8 @@ def save_features(
         (torch.Size([8, 84]), ['green', 'red'])
     """
     path, root = Path(path), Path(folder)
+    network: Any = inside(model)
+    model = network
     _check(model, path, batch_size=batch_size, part_size=part_size)
     extractor = features(model, *layers)
     prepare = transforms or _own_transforms(model)
@@ -145,9 +149,10 @@ def _missing(parts: Parts, origin: dict[str, Any], strict: bool) -> list[int] | 
         return None
     parts.begin(origin)
     finished = parts.finished()
-    unread = next((why for part in finished.values() for why in part.skipped.values()), None)
+    missing = [number for number in range(len(parts)) if number not in finished]
+    there = [*finished.values(), *map(parts.begun, missing)]
+    unread = next((why for part in there for why in part.skipped.values()), None)
     if strict and unread:
         raise DataError(f"{unread}; leave out strict to go on without it")
-    missing = [number for number in range(len(parts)) if number not in finished]
     parts.check_room(missing)
     return missing

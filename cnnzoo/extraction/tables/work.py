@@ -5,7 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from cnnzoo.errors import DataError
 from cnnzoo.extraction.tables.batches import Batch, Transforms, loaded, own_share
 from cnnzoo.extraction.tables.folder import ImageFolder
-from cnnzoo.extraction.tables.parts import Parts
+from cnnzoo.extraction.tables.parts import Begun, Parts
 from cnnzoo.extraction.tables.ranks import Ranks
+from cnnzoo.support.progress import Display
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,11 @@ class Work:
     strict: bool
 
     def attempt(self, ranks: Ranks, progress: bool) -> Exception | None:
-        """Make this process's share of the parts; the error that ended it, if one did."""
-        left = sum(len(self.parts.span(number)) for number in self.missing)
+        """Make this process's share of the parts; the error that ended it, if one did.
+
+        Whatever ends it, what is done of a part is kept.
+        """
+        left = sum(len(self.parts.left(number)) for number in self.missing)
         workers = own_share() if self.workers is None else self.workers
         empty = torch.empty(0, self.parts.width, dtype=self.parts.dtype, device=self.device)
         try:
@@ -41,14 +44,15 @@ class Work:
                 torch.cuda.device_of(empty),  # the loader would set up the first GPU besides
                 loaded(
                     self.folder,
-                    map(self.parts.span, ranks.take(self.missing)),
+                    map(self.parts.left, ranks.take(self.missing)),
                     self.transforms,
                     size=self.batch_size,
                     workers=min(workers, -(-left // self.batch_size)),
                     pin=empty.is_cuda,
                 ) as batches,
-                Display(self.parts.images, self.parts.images - left, progress and ranks.rank == 0) as display,
+                Display(enabled=progress and ranks.rank == 0) as display,
             ):
+                display.begin("images", self.parts.images, before=self.parts.images - left, unit="image")
                 self._compute(batches, empty, ranks, display)
         except torch.OutOfMemoryError as error:
             return DataError(
@@ -60,26 +64,38 @@ class Work:
         return None
 
     @torch.inference_mode()
-    def _compute(self, batches: Iterable[Batch], empty: Tensor, ranks: Ranks, display: "Display") -> None:
-        rows, skipped = [empty], {}
+    def _compute(self, batches: Iterable[Batch], empty: Tensor, ranks: Ranks, display: Display) -> None:
+        at: tuple[int, Begun] | None = None  # the part that is being made, replaced as a whole: Ctrl-C comes any time
         with _aside() as write:
-            for batch in batches:
-                if ranks.failed:
-                    return
-                for why in batch.unread.values():
-                    if self.strict:
-                        raise DataError(f"{why}")
-                    display.say(f"left out: {why}")
-                skipped |= batch.unread
-                if len(batch.images):
-                    images = batch.images.to(empty.device, non_blocking=True)
-                    # Convolutions are faster where the channels of a pixel lie side by side.
-                    rows.append(self.extractor(images.to(empty.dtype, memory_format=torch.channels_last)))
-                number = batch.numbers.start // self.parts.size
-                if batch.numbers.stop == self.parts.span(number).stop:
-                    write(partial(self.parts.write, number, torch.cat(rows), skipped))
-                    rows, skipped = [empty], {}
-                display.show(ranks.count("done", len(batch.numbers)))
+            try:
+                for batch in batches:
+                    if ranks.failed:
+                        return
+                    for why in batch.unread.values():
+                        if self.strict:
+                            raise DataError(why)
+                        display.say(f"left out: {why}")
+                    number = batch.numbers.start // self.parts.size
+                    rows = self._rows(batch, empty)
+                    part = at[1] if at else self.parts.begun(number)
+                    done, skipped = part.done + len(batch.numbers), part.skipped | batch.unread
+                    at = number, Begun(done, (*part.rows, rows), skipped)
+                    if batch.numbers.stop == self.parts.span(number).stop:
+                        write(partial(self.parts.write, *at))
+                        at = None
+                    done = ranks.count("done", len(batch.numbers))
+                    display.step(done, partial(display.rate, done))
+            finally:
+                if at is not None:
+                    write(partial(self.parts.write, *at))
+
+    def _rows(self, batch: Batch, empty: Tensor) -> Tensor:
+        """The features of a batch (n, F), on the device."""
+        if not len(batch.images):
+            return empty
+        images = batch.images.to(empty.device, non_blocking=True)
+        # Convolutions are faster where the channels of a pixel lie side by side.
+        return self.extractor(images.to(empty.dtype, memory_format=torch.channels_last))
 
 
 @contextmanager
@@ -96,39 +112,8 @@ def _aside() -> Iterator[Callable[[Callable[[], None]], None]]:
         pending.append(thread.submit(work))
 
     with ThreadPoolExecutor(1) as thread:
-        yield hand_over
-        if pending:
-            pending.pop().result()
-
-
-class Display:
-    """A bar of the images that are done, with their rate and the time that is left, or nothing."""
-
-    def __init__(self, total: int, before: int, enabled: bool) -> None:
-        self.total, self.before, self.enabled = total, before, enabled
-
-    def __enter__(self) -> Self:
-        if self.enabled:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            rate = TextColumn("{task.fields[rate]}")
-            self.bar = Progress(TextColumn("images"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-            self.task = self.bar.add_task("", total=self.total, completed=self.before, rate="")
-            self.bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.enabled:
-            self.bar.stop()
-
-    def show(self, done: int) -> None:
-        """So many images are done since the run began."""
-        if self.enabled:
-            speed = self.bar.tasks[0].speed
-            rate = f"{speed:,.0f}/s" if speed else ""
-            self.bar.update(self.task, completed=self.before + done, rate=rate)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        if self.enabled:
-            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        try:
+            yield hand_over
+        finally:  # also what is handed over when the work is stopped
+            if pending:
+                pending.pop().result()
