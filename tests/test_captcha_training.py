@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import cnnzoo
 from cnnzoo.cli import main
@@ -62,6 +63,12 @@ def test_one_command_trains_and_one_measures(tmp_path: Path) -> None:
     measured = json.loads(done.stdout)
     assert measured["images"] == 4
     assert measured["loss"] == pytest.approx(last["test_loss"], rel=1e-4)
+    fewer = tmp_path / "fewer"  # characters than the network reads
+    for part in ("train", "test"):
+        (fewer / part).mkdir(parents=True)
+        Image.new("RGB", (60, 32)).save(fewer / part / "ab.png")
+    done = CliRunner().invoke(main, ["eval", "captcha_cnn_small", "--data", str(fewer), "--weights", out, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["images"]) == (0, 1)
     read = CliRunner().invoke(main, ["predict", str(next(folder.iterdir())), "--model", out, "--json"])
     assert read.exit_code == 0, read.output
 

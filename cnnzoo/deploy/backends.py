@@ -71,13 +71,16 @@ class TorchBackend(Backend):
 
     def __init__(self, model: nn.Module, images: Tensor, structure: Structure | None = None) -> None:
         super().__init__(model, images)
-        model = copy.deepcopy(model).to(images).to(memory_format=torch.channels_last)
+        model = copy.deepcopy(model).to(images)
+        self.layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(images.ndim)
+        if self.layout is not None:
+            model = model.to(memory_format=self.layout)
         self.model = model if structure is None or structure.is_one else Apart(model).eval()
 
     def taken(self, images: Tensor) -> Tensor:
         """Images as the kept model wants them."""
         images = images.to(self.dtype)
-        return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+        return images if self.layout is None else images.contiguous(memory_format=self.layout)
 
     def example(self) -> Tensor:
         """A batch such as it was made for."""
