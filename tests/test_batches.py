@@ -8,6 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 import cnnzoo
 from cnnzoo.data.captcha import Captcha, DrawnCaptchas, FreshCaptchas
@@ -15,7 +16,7 @@ from cnnzoo.data.image_files import open_image
 from cnnzoo.data.images import ImageSet
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.training import batches
-from cnnzoo.training.augmentation import Chance, Flip, PrincipalColors, RandomCrop, RandomResizedCrop
+from cnnzoo.training.augmentation import Chance, Distort, Flip, PrincipalColors, RandomCrop, RandomResizedCrop
 from cnnzoo.training.batches import Batch, FileLoader, MemoryLoader, Plan, Transforms, loader
 from cnnzoo.training.world import World
 
@@ -63,7 +64,8 @@ def test_mean_over_processes_is_the_mean_over_the_batch(size: int) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_images_are_changed_alike_in_any_world(size: int) -> None:
-    transforms = replace(PLAIN, crop=RandomCrop(padding=2), augment=(Flip(),))
+    distort = Distort(turn=10, slant=10, stretch=0.1, bend=1.0)
+    transforms = replace(PLAIN, crop=RandomCrop(padding=2), augment=(Flip(), distort))
     alone = inputs_by_label(everyone(numbered(31), transforms, 1, batch_size=12))
     shared = inputs_by_label(everyone(numbered(31), transforms, size, batch_size=12))
     assert alone.keys() == shared.keys()
@@ -111,6 +113,47 @@ def test_flips_half_of_the_images() -> None:
     mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, images, strict=True)]
     assert 10 < sum(same) < 54
     assert all(a != b for a, b in zip(same, mirrored, strict=True))
+
+
+def smooth(n: int, height: int = 40, width: int = 60) -> Tensor:
+    coarse = torch.rand(n, 1, 5, 7, generator=torch.Generator().manual_seed(1))
+    return (255 * torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")).to(torch.uint8)
+
+
+def test_distortion_by_nothing_changes_nothing() -> None:
+    images = smooth(4)
+    assert torch.equal(Distort()(images, chance(4)), images)
+
+
+@pytest.mark.parametrize("what", ["turn", "slant", "stretch"])
+def test_distortions_are_those_of_torchvision(what: str) -> None:
+    images, most = smooth(8), {"turn": 20.0, "slant": 15.0, "stretch": 0.2}[what]
+    changed = Distort(**{what: most})(images, chance(8))
+    turn, slant, tall, wide = (2 * chance(8).uniform(4) - 1).unbind(1)
+    for i, (image, new) in enumerate(zip(images, changed, strict=True)):
+        if what == "stretch":
+            size = [round(40 * (1 + most * tall[i].item())), round(60 * (1 + most * wide[i].item()))]
+            theirs = functional.center_crop(functional.resize(image, size, antialias=False), [40, 60])
+        else:
+            angle, shear = (-most * turn[i].item(), 0.0) if what == "turn" else (0.0, most * slant[i].item())
+            options = {"translate": [0, 0], "scale": 1.0, "interpolation": InterpolationMode.BILINEAR}
+            theirs = functional.affine(image, angle=angle, shear=[shear, 0.0], **options)
+        middle = (theirs.float() - new.float())[:, 10:-10, 12:-12].abs()
+        assert middle.mean() < (8 if what == "stretch" else 3), (what, i)  # sizes in whole pixels
+        assert (image.float() - new.float())[:, 10:-10, 12:-12].abs().mean() > middle.mean()
+
+
+def test_bending_moves_points_by_pixels() -> None:
+    ramp = torch.arange(200, dtype=torch.uint8).expand(64, 1, 40, 200).contiguous()  # brightness says where from
+    moved = (Distort(bend=2.0)(ramp, chance(64)).float() - ramp.float())[:, :, 5:-5, 20:-20]
+    assert 1.0 < moved.std() < 2.5
+    assert moved.diff(dim=3).abs().max() <= 2  # and smoothly
+
+
+@pytest.mark.parametrize("wrong", [{"turn": -1}, {"turn": 90}, {"slant": 95}, {"stretch": 1.0}, {"bend": -0.1}])
+def test_distortions_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(cnnzoo.OptionError, match=r"distort: got turn=.*; all are 0 or more, the angles less than 90"):
+        Distort(**wrong)
 
 
 def test_crops_at_every_place() -> None:
