@@ -5,6 +5,7 @@ import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 import torch
@@ -159,3 +160,28 @@ def test_what_torch_keeps_to_itself_is_used_in_one_file(path: Path) -> None:
 def test_what_torch_keeps_to_itself_is_found() -> None:
     used = private_in_torch(PACKAGE / "support" / "torch_private.py")
     assert {"_C", "_pytree", "_parameters", "_non_persistent_buffers_set", "_NormBase"} <= used
+
+
+def changes_torch(path: Path) -> set[str]:
+    """What a file changes for the whole process: attributes of torch's modules and classes, hooks on every module."""
+    tree = ast.parse(path.read_text())
+    targets = [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete))
+        for target in (node.targets if isinstance(node, (ast.Assign, ast.Delete)) else [node.target])
+    ]
+    names = {ast.unparse(target) for target in targets if isinstance(target, (ast.Attribute, ast.Subscript))}
+    names |= {ast.unparse(call.args[0]) for call in ast.walk(tree) if is_call_of(call, "setattr", "delattr")}
+    hooks = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    swapped = {name for name in names if name.partition(".")[0] in ("torch", "nn", "F", "fx")}
+    return swapped | {hook for hook in hooks if hook.startswith(("register_module_", "set_default_"))}
+
+
+def is_call_of(node: ast.AST, *names: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_nothing_is_changed_for_the_whole_process(path: Path) -> None:
+    assert changes_torch(path) == set()
