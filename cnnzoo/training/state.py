@@ -13,7 +13,7 @@ from cnnzoo.support.text import first_line
 from cnnzoo.training.recipe import Recipe
 from cnnzoo.training.world import World
 
-BEFORE = {"validation": 0}
+BEFORE = {"validation": 0, "own_size": False}
 """Values of fields that recipes did not have when a state was saved."""
 
 FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last"}
