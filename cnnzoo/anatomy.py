@@ -183,7 +183,7 @@ def truncate(model: nn.Module, *, until: str) -> CNN:
 def parameter_groups(
     model: nn.Module, lr: float, *, decay: float = 1.0, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """The trainable parameters in groups for an optimiser: slower early layers, and weight decay for weights only.
+    """Group the trainable parameters for an optimiser: slower early layers, and weight decay for weights only.
 
     A layer that is k layers before the last trains at `lr * decay**k`. Layers are counted in the order in which they
     run: a block as one, a normalisation together with the layer before it, and auxiliary classifiers with the last.

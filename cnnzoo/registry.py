@@ -184,7 +184,7 @@ def specs() -> Iterator[ModelSpec]:
 
 @operation
 def spec(name: str) -> ModelSpec:
-    """What the registry knows about a network or block.
+    """Look up what the registry knows about a network or block.
 
     Raises:
         UnknownNameError: there is none of that name; the message offers the nearest ones.
@@ -238,7 +238,7 @@ def list_models(
     pretrained: bool | None = None,
     classic: bool | None = None,
 ) -> list[ModelName]:
-    """The names of the registered networks, sorted as people count: `resnet18` before `resnet101`.
+    """List the names of the registered networks, sorted as people count: `resnet18` before `resnet101`.
 
     Args:
         pattern: shell-style, such as `"resnet*"`.

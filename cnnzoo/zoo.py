@@ -84,7 +84,7 @@ def load_pretrained(
     zero_channels: ZeroChannels | None = None,
     **options: Any,
 ) -> nn.Module:
-    """A network with trained weights, in evaluation mode.
+    """Load a network with trained weights, in evaluation mode.
 
     The parameters are a mapping of the file until they are written to: nothing is initialised that would be
     overwritten. `model.checkpoint` says what the weights are; `model.checkpoint.transforms()` turns an image into an
@@ -95,7 +95,7 @@ def load_pretrained(
             `save_pretrained` wrote, or a repository of the Hugging Face Hub (`"owner/name"`).
         checkpoint: for a network, the tag (`cnnzoo weights resnet50` lists them), file, folder or repository of its
             weights; by default the first published ones that were made with these options.
-        hub: whether files that are not at hand may be downloaded. Without, nothing touches the network.
+        hub: allow downloading missing files. When False, no network access takes place.
         revision: branch, tag or commit of the hub's repository; by default the one that the table pins.
         device: where the parameters go; by default torch's default device.
         dtype: of its parameters; by default that of the file.
@@ -116,7 +116,7 @@ def load_pretrained(
     Raises:
         UnknownNameError: no network or tag has that name.
         OptionError: the network does not have that option.
-        CheckpointError: the file is missing, damaged or not at hand, or fits another network or variant.
+        CheckpointError: the file is missing, damaged or not downloaded yet, or fits another network or variant.
 
     Examples:
         >>> import cnnzoo

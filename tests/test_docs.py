@@ -64,3 +64,14 @@ def test_public_functions_have_examples_that_run(path: str, sandbox: Path) -> No
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     assert runner.run(example, out=said.append).failed == 0, "".join(said)
+
+
+NOUNS = {"a", "an", "the", "how", "what", "where", "whether", "which", "for", "each", "every", "all", "of", "in", "one"}
+
+
+@pytest.mark.parametrize("path", [path for path in FUNCTIONS if path.removeprefix(".") not in cnnzoo.list_models()])
+def test_docstrings_begin_with_an_imperative(path: str) -> None:
+    room, _, name = path.rpartition(".")
+    first = (inspect.getdoc(getattr(import_module(f"cnnzoo{room}"), name)) or "").split()[0]
+    assert re.fullmatch(r"[A-Z][a-z]+", first), first
+    assert first.lower() not in NOUNS and not first.endswith("s"), f"cnnzoo{path} begins with {first}"

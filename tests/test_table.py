@@ -215,9 +215,7 @@ def test_names_of_the_classes_of_imagenet_are_in_timms_order_too() -> None:
 
 
 def test_names_of_classes_that_no_list_has() -> None:
-    with pytest.raises(
-        cnnzoo.UnknownNameError, match=r"unknown list of classes 'imagenet': did you mean 'imagenet1k'"
-    ):
+    with pytest.raises(cnnzoo.UnknownNameError, match=r"unknown list of classes 'imagenet': did you mean 'imagenet1k'"):
         class_names("imagenet")
 
 

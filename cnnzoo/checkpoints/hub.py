@@ -48,7 +48,7 @@ def fetch(
 
     Raises:
         CheckpointError: `hub` is false and the file is not cached.
-        HubError: the file cannot be had, or is not what it should be; nothing of it is left behind.
+        HubError: the file is unavailable or its checksum does not match; nothing of it is kept.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
@@ -116,7 +116,7 @@ def fetch_torchvision(
 
     Raises:
         CheckpointError: `hub` is false and the file is not there.
-        HubError: the file cannot be had, or is not what it should be; nothing of it is left behind.
+        HubError: the file is unavailable or its checksum does not match; nothing of it is kept.
     """
     from urllib import request
 

@@ -189,7 +189,7 @@ KERNELS = {
 
 @operation
 def from_layout(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """The tensors of another library's network under the names, and in the shapes, of ours.
+    """Translate the tensors of another library's network into our names and shapes.
 
     Args:
         model: what they are for; it is not changed, and may be on the meta device.
@@ -223,7 +223,7 @@ def translated(model: CNN, tensors: Mapping[str, Tensor], layout: Layout) -> dic
 
 @operation
 def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
-    """The state dict of a network under the names, and in the shapes, of another library's.
+    """Translate a network's state dict into the names and shapes of another library's.
 
     Raises:
         CheckpointError: that library has no such network.

@@ -73,7 +73,7 @@ class Checkpoint:
 
 @operation
 def list_checkpoints(name: str) -> list[Checkpoint]:
-    """The published weights of a network, the default first.
+    """List the published weights of a network, the default first.
 
     Examples:
         >>> import cnnzoo

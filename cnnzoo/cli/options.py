@@ -86,7 +86,7 @@ def goes_on(message: str) -> None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 classic_option = click.option("--classic", is_flag=True, help="The network exactly as its paper printed it.")
-hub_option = click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
+hub_option = click.option("--hub", is_flag=True, help="Download missing weights.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An argument of the constructor; may be repeated."
 )

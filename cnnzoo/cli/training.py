@@ -67,7 +67,7 @@ def train(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Run a training RECIPE, or go on with it where it was stopped. `cnnzoo recipes` lists them.
+    """Run a training RECIPE, or resume where it stopped. `cnnzoo recipes` lists them.
 
     RECIPE is a name, or a file of your own that ends in .toml. Under torchrun the processes share every batch:
     torchrun --nproc-per-node 8 -m cnnzoo train resnet50 --data imagenet

@@ -270,7 +270,7 @@ def captchas(
     height: int | None = None,
     seed: int = Captcha.seed,
 ) -> dict[str, Any]:
-    """CAPTCHAs in colour, with a label for each position: (N, 3, height, width) and (N, length).
+    """Load or draw CAPTCHAs in colour, with a label for each position: (N, 3, height, width) and (N, length).
 
     Without a folder they are drawn. What those of a folder have in common follows from its files, and need not be
     stated.

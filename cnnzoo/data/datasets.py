@@ -101,7 +101,7 @@ def cifar100(folder: Path | str | None = None, *, download: bool = False) -> dic
 
 @operation
 def image_folder(folder: Path | str | None = None, *, download: bool = False) -> dict[str, ImageFiles]:
-    """Images in folders, one for each class, as ImageNet is unpacked: `train/<class>/*` and `val/<class>/*`.
+    """List images in folders, one for each class, as ImageNet is unpacked: `train/<class>/*` and `val/<class>/*`.
 
     Args:
         folder: holds `train`, and `val` or `test`.

@@ -27,7 +27,7 @@ class Sample:
 
 @operation
 def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
-    """An image as PIL reads it; `content` is that of a file in an archive.
+    """Open an image with PIL; `content` is that of a file in an archive.
 
     Raises:
         DataError: there is no such file, or it is not an image.
@@ -78,7 +78,7 @@ def class_names(data: str) -> tuple[str, ...]:
 
 @operation
 def samples(data: str = "mnist") -> list[Sample]:
-    """Ten images that come with cnnzoo, 28x28 and grey: the first test image of each class.
+    """Load ten images that come with cnnzoo, 28x28 and grey: the first test image of each class.
 
     Args:
         data: `"mnist"` (handwritten digits) or `"fashion_mnist"` (things to wear).

@@ -22,7 +22,7 @@ TOLERANCE = {
 }
 """How far scores may lie from the original's, as a share of the largest score, by what they were calculated in."""
 ROUNDINGS = 10
-"""In single precision, how many times as far as the original's own rounding error, where that is more."""
+"""In float32 a deviation up to this many times the original's own rounding error is accepted, where that is more."""
 
 
 class Reference:

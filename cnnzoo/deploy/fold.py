@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @operation
 def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Model:
-    """A copy for inference in which every normalisation behind a convolution or linear layer is folded into it.
+    """Fold every batch normalisation into the convolution or linear layer before it, in a copy for inference.
 
     The normalisation's place is taken by `nn.Identity`, so that every layer keeps its name. One that follows
     something else, as the first of a pre-activation block does, stays. The copy is in evaluation mode, and has

@@ -36,7 +36,7 @@ class MergedBranches(nn.Module):
 
 @operation
 def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -> nn.Module:
-    """A copy for inference in which parallel 1x1 convolutions at the head of a block are one, split behind it.
+    """Merge the parallel 1x1 convolutions at the head of each block into one, in a copy for inference.
 
     It computes the same with fewer and larger operations. The copy is in evaluation mode, and has computed the same
     as the model on random images, to 1e-4 of the largest score. Networks without `Branches` are copied as they are.

@@ -84,7 +84,7 @@ class Features(_Part):
 
 @operation
 def extract(model: nn.Module, *layers: str) -> Extractor:
-    """The part of a network that computes the outputs of some layers, and nothing behind the last of them.
+    """Extract the part of a network that computes the outputs of some layers, and nothing after the last of them.
 
     The extractor maps images (N, C, H, W) to a dict of outputs, in the order asked for. An output stays what the layer
     returned, also where the next one works in place. Of a layer that runs several times in one pass it is the last.
@@ -112,7 +112,7 @@ def extract(model: nn.Module, *layers: str) -> Extractor:
 
 @operation
 def features(model: nn.Module, *layers: str, input_shape: Sequence[int] | None = None) -> Features:
-    """The part of a network that turns images into features: images (N, C, H, W) to one tensor (N, num_features).
+    """Turn a network into a feature extractor: images (N, C, H, W) to one tensor (N, num_features).
 
     Maps (N, C, H, W) are averaged over the image, everything else is flattened, and several layers are joined in the
     order asked for.

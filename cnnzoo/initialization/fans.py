@@ -38,7 +38,7 @@ def is_stand_in(layer: nn.Module, parameter: str) -> bool:
 
 @operation
 def fans(layer: nn.Module) -> tuple[Fan, Fan]:
-    """Fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
+    """Count fan-in and fan-out of a layer's weight: how many inputs a unit has, and how many units an input feeds.
 
     Numbers, or tensors that broadcast against the weight where units differ (the connection table of LeNet-5).
 

@@ -17,7 +17,7 @@ Scheme = Callable[[Layers, Generator | None], None]
 @operation
 @torch.no_grad()
 def torch_default(layers: Layers, generator: Generator | None = None) -> None:
-    """What torch's own layers do: weights and biases uniform within 1 / sqrt(fan-in).
+    """Draw weights and biases as torch's own layers do: uniform within 1 / sqrt(fan-in).
 
     Source: documentation of `torch.nn.Conv2d` and `torch.nn.Linear`, under "Variables".
 
@@ -42,7 +42,7 @@ def torch_default(layers: Layers, generator: Generator | None = None) -> None:
 @operation
 @torch.no_grad()
 def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: float = 2.4, exponent: float = 1.0) -> None:
-    """Weights and biases uniform within 2.4 / F, F the fan-in of the unit that the connection feeds.
+    """Draw weights and biases uniformly within 2.4 / F, F the fan-in of the unit that the connection feeds.
 
     The bias is a connection like any other, and does not count in F. Weight variance: (2.4 / F)^2 / 3.
 
@@ -70,7 +70,7 @@ def lecun1998(layers: Layers, generator: Generator | None = None, *, bound: floa
 @operation
 @torch.no_grad()
 def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
-    """Weights normal with standard deviation 0.01; biases 1 where the paper wants early gradients, 0 elsewhere.
+    """Draw normal weights of standard deviation 0.01; biases 1 where the paper wants early gradients, 0 elsewhere.
 
     Biases are 1 in the second, fourth and fifth convolution and in every linear layer but the last.
 
@@ -94,7 +94,7 @@ def krizhevsky2012(layers: Layers, generator: Generator | None = None) -> None:
 @operation
 @torch.no_grad()
 def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
-    """Weights normal with mean 0, biases 0.
+    """Draw normal weights of mean 0, biases 0.
 
     The paper prints "10^-2 variance"; ports of its networks use a standard deviation of 0.01, as AlexNet does, and so
     does this by default. For the printed sentence, taken literally, pass `std=0.1`.
@@ -116,7 +116,7 @@ def simonyan2014(layers: Layers, generator: Generator | None = None, *, std: flo
 @operation
 @torch.no_grad()
 def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.01) -> None:
-    """Weights normal with mean 0 and one standard deviation for every layer, biases 0: the teaching baseline.
+    """Draw normal weights of one standard deviation for every layer, biases 0: the teaching baseline.
 
     Examples:
         >>> import cnnzoo
@@ -135,7 +135,7 @@ def normal(layers: Layers, generator: Generator | None = None, *, std: float = 0
 @operation
 @torch.no_grad()
 def truncated_normal(layers: Layers, generator: Generator | None = None, *, std: float = 0.1) -> None:
-    """Weights normal with mean 0, drawn again where they exceed two standard deviations; biases 0.
+    """Draw normal weights of mean 0, again where they exceed two standard deviations; biases 0.
 
     Source: the released code of Szegedy et al. 2016, whose Inception networks start so.
 
@@ -161,7 +161,7 @@ def glorot2010(
     *,
     distribution: Literal["uniform", "normal"] = "uniform",
 ) -> None:
-    """Weight variance 2 / (fan-in + fan-out), biases 0; also known as Xavier initialization.
+    """Draw weights of variance 2 / (fan-in + fan-out), biases 0; also known as Xavier initialization.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
     equations 12 and 16 (the "normalized initialization", uniform within sqrt(6 / (fan-in + fan-out))).
@@ -189,7 +189,7 @@ def he2015(
     mode: Literal["fan_in", "fan_out"] = "fan_in",
     distribution: Literal["normal", "uniform"] = "normal",
 ) -> None:
-    """Weight variance 2 / fan, biases 0: for layers followed by a rectifier; also known as Kaiming initialization.
+    """Draw weights of variance 2 / fan, biases 0, for layers followed by ReLU; also known as Kaiming initialization.
 
     The paper derives fan-in (equation 10) and fan-out (equation 14) and finds either enough. The last layer is
     treated like every other.
@@ -214,7 +214,7 @@ def he2015(
 @operation
 @torch.no_grad()
 def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: float = 1.0) -> None:
-    """Weights, flattened to (outputs, inputs), have orthonormal rows or columns times `gain`; biases 0.
+    """Draw weights whose rows or columns, as (outputs, inputs), are orthonormal times `gain`; biases 0.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks" (2013).
@@ -240,7 +240,7 @@ def orthogonal(layers: Layers, generator: Generator | None = None, *, gain: floa
 @operation
 @torch.no_grad()
 def sparse(layers: Layers, generator: Generator | None = None, *, connections: int = 15, std: float = 1.0) -> None:
-    """Each unit receives `connections` weights from a normal distribution; its other weights and its bias are 0.
+    """Draw `connections` normal weights for each unit; its other weights and its bias are 0.
 
     Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 5, "sparse initialization".
 
@@ -262,7 +262,7 @@ def sparse(layers: Layers, generator: Generator | None = None, *, connections: i
 @operation
 @torch.no_grad()
 def constant(layers: Layers, generator: Generator | None = None, *, value: float = 0.1) -> None:
-    """Every weight the same, biases 0, to see why it fails: all units of a layer compute and learn the same thing.
+    """Set every weight to the same value, to see why it fails: all units of a layer compute and learn the same.
 
     Examples:
         >>> import cnnzoo
@@ -280,7 +280,7 @@ def constant(layers: Layers, generator: Generator | None = None, *, value: float
 @operation
 @torch.no_grad()
 def zeros(layers: Layers, generator: Generator | None = None) -> None:
-    """Everything 0, to see why it fails: no gradient passes a layer whose weights are 0.
+    """Set everything to 0, to see why it fails: no gradient passes a layer whose weights are 0.
 
     Examples:
         >>> import cnnzoo

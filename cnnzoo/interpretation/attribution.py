@@ -25,7 +25,7 @@ from cnnzoo.shapes.trace import LayerShape, trace
 
 @operation
 def grad_cam(model: nn.Module, images: Tensor, target: Target = None, *, layer: str | None = None) -> Tensor:
-    """Where a layer finds evidence for a class: its maps, weighted by the mean gradient of the class's score.
+    """Find where a layer sees evidence for a class: its maps, weighted by the mean gradient of the class's score.
 
     Args:
         model: any network that gives scores (N, classes).
@@ -57,7 +57,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: Target = None, *, layer: 
 
 @operation
 def class_activation_map(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
-    """How much each place of the last maps adds to the score of a class, exactly.
+    """Compute how much each place of the last maps adds to the score of a class, exactly.
 
     Only for networks that end in global average pooling and one linear layer, as GoogLeNet and the ResNets do. The mean
     of a map over its places, plus the class's bias, is the score.
@@ -117,7 +117,7 @@ def class_activation_map(model: nn.Module, images: Tensor, target: Target = None
 
 @operation
 def saliency(model: nn.Module, images: Tensor, target: Target = None, *, guided: bool = False) -> Tensor:
-    """How the score of a class changes with each pixel: its gradient.
+    """Compute how the score of a class changes with each pixel: its gradient.
 
     Args:
         model: any network that gives scores (N, classes).
@@ -164,7 +164,7 @@ def occlusion(
     fill: float = 0.0,
     batch_size: int = 64,
 ) -> Tensor:
-    """How much the score of a class falls when a window of the image is hidden.
+    """Measure how much the score of a class falls when a window of the image is hidden.
 
     Args:
         model: any network that gives scores (N, classes).

@@ -17,7 +17,7 @@ from cnnzoo.shapes.trace import trace
 
 @operation
 def filters(model: nn.Module, layer: str | None = None) -> Tensor:
-    """The filters of a convolution, by default the first.
+    """Return the filters of a convolution, by default of the first.
 
     Args:
         model: any network.
@@ -55,7 +55,7 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
 
 @operation
 def maps(model: nn.Module, images: Tensor, *layers: str) -> dict[str, Tensor]:
-    """The outputs of layers, by name, in evaluation mode and without gradients.
+    """Compute the outputs of layers, by name, in evaluation mode and without gradients.
 
     Args:
         model: any network; it is not changed.
@@ -107,7 +107,7 @@ def patch(
     *,
     input_shape: Sequence[int] | None = None,
 ) -> Patch:
-    """The part of the image that a unit of a layer sees.
+    """Find the part of the image that a unit of a layer sees.
 
     Args:
         model: the network.

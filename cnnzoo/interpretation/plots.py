@@ -57,7 +57,7 @@ class Plot:
 
 @operation
 def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
-    """The filters of a convolution as a grid of images, by default of the first.
+    """Plot the filters of a convolution as a grid of images, by default of the first.
 
     Filters on three channels are shown in colour, on one in grey; of others, each row is a filter and each column a
     channel. Colours run from the least to the greatest weight of each filter.
@@ -86,7 +86,7 @@ def plot_filters(model: nn.Module, layer: str | None = None) -> Plot:
 
 @operation
 def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
-    """The maps of layers for an image, a block of rows for each layer; each map from its least to its greatest value.
+    """Plot the maps of layers for an image, a block of rows for each layer, each map scaled to its own range.
 
     Args:
         model: any network.
@@ -125,7 +125,7 @@ def plot_maps(model: nn.Module, images: Tensor, *layers: str) -> Plot:
 
 @operation
 def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
-    """For each layer the part of an image that the unit in the middle of its maps sees.
+    """Plot, for each layer, the part of an image that the unit in the middle of its maps sees.
 
     Args:
         model: the network.
@@ -174,7 +174,7 @@ def plot_patches(model: nn.Module, image: Tensor, *layers: str) -> Plot:
 
 @operation
 def plot_heat(images: Tensor, heat: Tensor, titles: Sequence[str] = ()) -> Plot:
-    """Images, and what `grad_cam`, `class_activation_map`, `saliency` or `occlusion` found laid over them.
+    """Plot images with what `grad_cam`, `class_activation_map`, `saliency` or `occlusion` found laid over them.
 
     Args:
         images: (N, C, H, W).

@@ -46,7 +46,7 @@ class ZeroPadShortcut(nn.Module):
 def shortcut_around(
     option: Shortcut, in_channels: int, out_channels: int, stride: int, *, norm: bool = True
 ) -> nn.Module | None:
-    """What goes around a block, None for the identity.
+    """The shortcut of a block; None for the identity.
 
     Args:
         option: `"A"`, zero padding where the identity does not fit; `"B"`, a 1x1 projection there; `"C"`, projections

@@ -16,7 +16,7 @@ AROUND: tuple[tuple[type[nn.Module], str], ...] = (
 
 @operation
 def unwrap(model: nn.Module) -> nn.Module:
-    """Give the network inside `DataParallel`, `DistributedDataParallel`, `AveragedModel` and `torch.compile`.
+    """Return the network inside `DataParallel`, `DistributedDataParallel`, `AveragedModel` and `torch.compile`.
 
     Everything in cnnzoo that looks into a network calls it first, so that names are the network's own: `conv1`, not
     `module.conv1`. A network without a wrapper is returned as it is, one under `fully_shard` (FSDP2) too, which keeps

@@ -244,7 +244,7 @@ class Recipe:
 
 @operation
 def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> Recipe:
-    """A recipe that comes with cnnzoo, or one of your own.
+    """Load a recipe that comes with cnnzoo, or one of your own.
 
     Args:
         name: of a recipe, or the path of a file that ends in `.toml`.
@@ -287,7 +287,7 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
 
 @operation
 def list_recipes() -> list[str]:
-    """The names of the recipes that come with cnnzoo.
+    """List the recipes that come with cnnzoo, by name.
 
     Examples:
         >>> import cnnzoo

@@ -74,7 +74,7 @@ class SDLM(torch.optim.Optimizer):
 
 @operation
 def curvature(network: CNN, criterion: Criterion, images: Tensor, labels: Tensor) -> dict[nn.Parameter, Tensor]:
-    """The diagonal Gauss-Newton approximation of the criterion's second derivatives, the mean over images.
+    """Compute the diagonal Gauss-Newton approximation of the criterion's second derivatives, the mean over images.
 
     From layer to layer, the second derivative with respect to an input is the sum of those with respect to the outputs
     times the squared weights between them (equation 24, without the term of the squashing function's own curvature);

@@ -21,7 +21,7 @@ import cnnzoo
 @click.command()
 @click.argument("images", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "networks", multiple=True, default=("resnet18", "vgg11:fc7"), help="NETWORK or NETWORK:LAYER.")
-@click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
+@click.option("--hub", is_flag=True, help="Download missing weights.")
 @click.option("--steps", default=200, show_default=True, help="Of the optimiser.")
 @click.option("--weight-decay", default=1e-3, show_default=True)
 @click.option("--workers", type=int, help="Processes that read images; by default one a core.")

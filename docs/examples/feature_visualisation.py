@@ -20,7 +20,7 @@ from cnnzoo.data import Preprocessing
 
 @click.command()
 @click.option("--model", "name", default="googlenet", show_default=True, help="A network, or a folder of one.")
-@click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
+@click.option("--hub", is_flag=True, help="Download missing weights.")
 @click.option("--layer", default="inception_4c", show_default=True)
 @click.option("--channel", default=0, show_default=True)
 @click.option("--size", default=224, show_default=True, help="Height and width of the image in pixels.")

@@ -19,7 +19,7 @@ import cnnzoo
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="resnet18", show_default=True, help="A network with published weights.")
-@click.option("--hub", is_flag=True, help="Download the weights where they are not at hand.")
+@click.option("--hub", is_flag=True, help="Download missing weights.")
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--lr", default=1e-2, show_default=True)

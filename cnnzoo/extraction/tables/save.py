@@ -119,7 +119,7 @@ def _own_transforms(model: CNN) -> Transforms:
 
 
 def _made_by(model: CNN, layers: Iterable[str], prepare: Transforms, dtype: torch.dtype) -> dict[str, Any]:
-    """All that features follow from, besides the images; as it is after a way through JSON."""
+    """Everything the features depend on except the images, as JSON-compatible values."""
     config = model.config
     said = {
         "model": config.name if config else type(model).__name__,

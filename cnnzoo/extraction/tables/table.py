@@ -68,7 +68,7 @@ class FeatureTable:
 
 @operation
 def load_features(path: Path | str) -> FeatureTable:
-    """A table that `save_features` or `cnnzoo features` wrote.
+    """Load a table of features that `save_features` or `cnnzoo features` wrote.
 
     Args:
         path: of the file. Its features are mapped: they take memory as they are looked at.
