@@ -206,6 +206,9 @@ def recipe_table(name: str) -> dict[str, Any]:
     elif name in recipes():
         table = dict(read_table(f"{RECIPES}/{name}.toml"))
     else:
+        trained = [one for one in recipes() if recipe_table(one)["network"] == name]
+        if trained:
+            raise UnknownNameError(f"{name!r} is a network; the recipes that train it: {', '.join(trained)}")
         raise unknown("", "recipe", name, recipes())
     if "like" not in table:
         return table

@@ -11,7 +11,8 @@ from cnnzoo.errors import OptionError, ShapeError, operation
 from cnnzoo.initialization import Scheme, initialize
 from cnnzoo.nn.layers import Linear
 from cnnzoo.shapes.probe import ShapeProbe
-from cnnzoo.shapes.trace import check
+from cnnzoo.shapes.trace import check, min_input_size
+from cnnzoo.support.changes import Snapshot
 from cnnzoo.support.torch_private import children_of
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ class CNN(nn.Sequential):
 
     Attributes:
         config: the constructor's name and every argument, or None on a chain put together by hand.
-        checkpoint: what its weights are, on a network that `load_pretrained` returned; otherwise None.
+        num_classes: the scores that it gives, those of a last layer that was replaced by hand included.
+        checkpoint: what its weights are: on a network that `load_pretrained` returned, or where it was set to a
+            `Checkpoint`; otherwise None. Of weights that were trained since it says what they were made from.
     """
 
     # None only on chains put together by hand, and on random weights. Types that say so would make an error of every
     # `model.config.name` and `model.checkpoint.transforms()`.
     config: "Config" = None  # pyright: ignore[reportAssignmentType]
-    checkpoint: "Checkpoint" = None  # pyright: ignore[reportAssignmentType]
+    _stated: "tuple[Checkpoint, Snapshot] | None" = None
     if TYPE_CHECKING:  # for torch a layer is `Tensor | Module`, so that `model.c3.weight` would be an error
 
         def __getattr__(self, name: str) -> Any: ...
@@ -74,10 +77,38 @@ class CNN(nn.Sequential):
         if head and num_classes:
             self.set_submodule(head[0], Linear(head[1], num_classes))
 
+    @property
+    def num_classes(self) -> int:
+        if self.head is None:
+            return self._scores
+        try:
+            closing = self.get_submodule(self.head[0])
+        except AttributeError:
+            return 0
+        outputs = [layer.out_features for layer in closing.modules() if isinstance(layer, nn.Linear)]
+        return outputs[-1] if outputs else self._scores
+
+    @num_classes.setter
+    def num_classes(self, value: int) -> None:
+        self._scores = value
+
+    @property
+    def checkpoint(self) -> "Checkpoint":
+        if self._stated is None:
+            return None  # pyright: ignore[reportReturnType]
+        said, then = self._stated
+        return said if then.is_of(self) else said.as_origin(self.config.name if self.config else "")
+
+    @checkpoint.setter
+    def checkpoint(self, value: "Checkpoint | None") -> None:
+        self._stated = None if value is None else (value, Snapshot(self))
+
     def forward(self, input: Tensor) -> Tensor:
         """Images (N, C, H, W) to the output of the last layer; a size that does not fit raises `ShapeError`."""
         if torch.compiler.is_compiling():
             return super().forward(input)
+        if self.input_shape is not None:
+            self._check_images(input)
         out = input
         try:
             for layer in self:
@@ -119,22 +150,40 @@ class CNN(nn.Sequential):
 
     def _is_now(self, *, num_classes: int, **options: Any) -> None:
         """Keep what the network says of itself true after its last layer was replaced."""
+        stated = self.checkpoint
         self.num_classes = num_classes
-        vars(self).pop("checkpoint", None)
+        if stated is not None:
+            self.checkpoint = stated.as_origin(self.config.name if self.config else "")
         if self.config is not None:
             known = {"num_classes": num_classes, **options}.items()
             changed = {key: value for key, value in known if key in self.config.options}
             self.config = replace(self.config, options=self.config.options | changed)
 
+    def _check_images(self, x: Any) -> None:
+        """Raise unless this may be images: without a batch, some layers would take the channels for it."""
+        name = type(self).__name__
+        if isinstance(x, ShapeProbe):  # it explains itself
+            return
+        if isinstance(x, Tensor) and x.ndim != 4:
+            one = " (a single image is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
+            raise ShapeError(f"{name}: got an input of shape {tuple(x.shape)}; it takes images (N, C, H, W){one}")
+        if not isinstance(x, Tensor) and type(x).__module__.partition(".")[0] in ("numpy", "PIL", "builtins"):
+            raise OptionError(
+                f"{name}: got {type(x).__name__}; it takes a tensor of images (N, C, H, W), such as "
+                "model.checkpoint.transforms() makes of a PIL image"
+            )
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        if isinstance(x, Tensor) and like is not None and not x.is_floating_point():
+            raise OptionError(
+                f"{name}: got images of {x.dtype}; its parameters are of {like.dtype}: images from 0 to 255 become an "
+                "input by the transforms of the weights, model.checkpoint.transforms()"
+            )
+
     def _explain(self, x: Tensor) -> None:
         """Raise a `ShapeError` that says which layer cannot take this input, if it is a matter of shapes."""
         if isinstance(x, ShapeProbe):  # it explains itself
             return
-        if x.ndim != 4:
-            one = " (a single image is `x.unsqueeze(0)`)" if x.ndim == 3 else ""
-            raise ShapeError(
-                f"{type(self).__name__}: got an input of shape {tuple(x.shape)}; it takes images (N, C, H, W){one}"
-            ) from None
+        self._check_images(x)
         check(self, tuple(x.shape[1:]))
 
 
@@ -205,6 +254,7 @@ class AuxiliaryCNN(CNN):
             raise OptionError(
                 f"forward_with_aux: this {type(self).__name__} has no auxiliary classifiers; build it with aux=True"
             )
+        self._check_images(input)
         out, scores = input, []
         try:
             for name, layer in self.chain().items():
@@ -219,10 +269,17 @@ class AuxiliaryCNN(CNN):
     def _classify(self, name: str, maps: Tensor, input: Tensor) -> Tensor:
         try:
             return self.aux[name](maps)
-        except ShapeError as error:
+        except ShapeError:
+            channels, *size = input.shape[1:]
+            layers = list(self.chain().items())
+            end = [layer for layer, _ in layers].index(name) + 1
+            smallest = min_input_size(nn.Sequential(*(layer for _, layer in layers[:end]), self.aux[name]))
+            sides = smallest if isinstance(smallest, tuple) else (smallest, smallest)
             raise ShapeError(
-                f"{type(self).__name__}: input {'x'.join(map(str, input.shape[1:]))}: the auxiliary classifier behind "
-                f"{name}: {error} The network is made for {'x'.join(map(str, self.input_shape or ()))}."
+                f"{type(self).__name__}: input {channels}x{'x'.join(map(str, size))}: the auxiliary classifier behind "
+                f"{name} gets maps of {'x'.join(map(str, maps.shape[1:]))}, which it cannot take; the network is made "
+                f"for {'x'.join(map(str, self.input_shape or ()))}, and the smallest images that it works with are "
+                f"{'x'.join(map(str, sides))}"
             ) from None
 
     @operation

@@ -97,3 +97,15 @@ def as_scores(scores: Any) -> Tensor:
             f"images, of which {where[0]} is the first; look at its pixels and the weights for NaN, too"
         )
     return tensor
+
+
+def check_classes(model: CNN, classes: Sequence[str]) -> None:
+    """Raise unless there are no names of classes, or one for each score; a reader's classes are its characters.
+
+    Raises:
+        OptionError: there are more or fewer.
+    """
+    reads = isinstance(model, CaptchaReader)
+    if classes and len(classes) != (len(model.charset) if reads else model.num_classes):
+        scores = f"{len(model.charset)} characters" if reads else f"{model.num_classes} scores"
+        raise OptionError(f"got {len(classes)} names of classes for {scores}; state as many (classes=)")

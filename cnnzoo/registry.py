@@ -3,9 +3,12 @@
 import functools
 import importlib
 import inspect
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NewType, ParamSpec, TypeVar
+from types import NoneType, UnionType
+from typing import Any, NewType, ParamSpec, SupportsIndex, TypeVar, Union, get_args, get_origin
 
 from torch import nn
 
@@ -118,10 +121,50 @@ class ModelSpec:
                 raise OptionError(
                     f"{before}{self.name} takes no classic=, which would change nothing: it has one variant"
                 )
+            if option in ("pretrained", "weights"):
+                raise OptionError(
+                    f"{before}{self.name}: takes no {option}=, its weights are random; "
+                    f"load_pretrained({str(self.name)!r}, hub=True) gives it with trained ones"
+                )
             raise OptionError(
                 f"{before}{self.name}: unknown option {option!r}: {suggestion(option, self.parameters)} "
                 f"It takes {', '.join(self.parameters)}."
             )
+
+
+LEAST = {"num_classes": 0, "padding": 0}
+"""What whole numbers that a constructor takes are at least, other than 1."""
+
+
+def checked(name: str, parameter: inspect.Parameter, value: Any) -> Any:
+    """A value for an argument of a constructor, where it takes a truth value, a whole number or a number.
+
+    Raises:
+        OptionError: it is of another kind, or too small.
+    """
+    kinds = {parameter.annotation}
+    if get_origin(parameter.annotation) in (Union, UnionType):
+        kinds = set(get_args(parameter.annotation))
+    if value is None and NoneType in kinds:
+        return value
+    kind = next(iter(kinds - {NoneType}), None)
+    wanted = ""
+    if kind is bool:
+        wanted = "" if isinstance(value, bool) else "True or False"
+    elif kind is int:
+        least = LEAST.get(parameter.name, 1)
+        if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+            value = operator.index(value)
+        wanted = "" if type(value) is int and value >= least else f"a whole number of at least {least}"
+    elif kind is float:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        if parameter.name == "dropout":
+            wanted = "" if 0 <= number <= 1 else "a number from 0 to 1"
+        else:
+            wanted = "" if math.isfinite(number) else "a number"
+    if wanted:
+        raise OptionError(f"{name}: got {parameter.name}={value!r}, expected {wanted}")
+    return value
 
 
 def _registered(name: str, module: str) -> ModelSpec:
@@ -161,7 +204,9 @@ def register(
         def constructor(*args: P.args, **options: P.kwargs) -> M:
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
-            model = function(*args, **options)
+            for option, value in bound.arguments.items():
+                bound.arguments[option] = checked(name, signature.parameters[option], value)
+            model = function(*bound.args, **bound.kwargs)
             vars(model)["config"] = Config(name, dict(bound.arguments))
             return model
 

@@ -155,7 +155,7 @@ def test_predict_with_weights_of_one_s_own(tmp_path: Path, boot: Path) -> None:
     result = run(*own)
     assert result.exit_code == 2
     assert "nothing says how this network wants its images" in result.stderr
-    assert "(--preprocessing or --recipe)" in result.stderr
+    assert "(--preprocessing, --transforms or --recipe)" in result.stderr
     prepared = [
         part for one in ("channels=1", "size=28", "mean=0.2860", "std=0.3530") for part in ("--preprocessing", one)
     ]
@@ -344,8 +344,8 @@ FEATURES = ("features", "--out", "t.safetensors")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("predict", "no.png"), "there is no file no.png"),
-        (("predict", "{text}"), "is not an image that PIL knows"),
+        (("predict", "no.png", "--strict"), "there is no file no.png"),
+        (("predict", "{text}", "--strict"), "is not an image that PIL knows"),
         (("predict", "{boot}", "--model", "lenet"), "unknown network 'lenet': did you mean 'lenet5'?"),
         (("predict", "{boot}", "--checkpoint", "{truncated}"), "is not a whole safetensors file"),
         (("predict", "{boot}", "--checkpoint", "imagenet"), "unknown checkpoint 'imagenet'"),

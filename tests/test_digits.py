@@ -152,5 +152,5 @@ def test_predict_reads_a_file(tmp_path: Path) -> None:
     assert " 20 " in result.stdout
     Image.new("L", (50, 50), 255).save(tmp_path / "empty.png")
     result = CliRunner().invoke(main, ["predict", str(tmp_path / "empty.png")])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert f"nothing in {tmp_path / 'empty.png'} stands out" in result.stderr

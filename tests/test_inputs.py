@@ -123,7 +123,7 @@ def test_view_of_the_wrong_size():
         "infer_shapes: input 3x36x36: Tutorial cannot view 16x6x6, which is 576 numbers, as (-1, 400), of which layer "
         "fc1 (Linear) takes 400. The way there: conv1 floor((36 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 32, "
         "pool floor((32 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 16, conv2 floor((16 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 12, "
-        "pool floor((12 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 6. The smallest input that works is 32x32."
+        "pool floor((12 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 6. The smallest input that works is 32x32, the largest 35x35."
     )
 
 

@@ -22,12 +22,12 @@ from cnnzoo.checkpoints.formats import (
     unreadable,
 )
 from cnnzoo.checkpoints.layouts import Layout
+from cnnzoo.checkpoints.structure import Described
 from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.checkpoints.timm import by_timm
-from cnnzoo.cnn import CNN
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, OptionError, UnknownNameError
-from cnnzoo.registry import Config, find
+from cnnzoo.registry import find
 from cnnzoo.support.files import plain
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -39,7 +39,7 @@ LARGEST_CONFIG = 16 * 2**20
 NETWORK = {"name", "options"}
 """What says what network weights belong to."""
 
-STATED = ("tag", "accuracy", "recipe", "data", "license", "card")
+STATED = ("tag", "accuracy", "recipe", "data", "license", "card", "made_from")
 """What a folder keeps of the checkpoint that its weights are from."""
 
 
@@ -52,32 +52,38 @@ class Description:
         options: the constructor's arguments.
         checkpoint: what the weights are; None where nothing says.
         layout: whose names the tensors carry.
+        folded: whether batch normalisation is folded into the layers before it.
     """
 
     name: str
     options: dict[str, Any]
     checkpoint: Checkpoint | None = None
     layout: Layout = "cnnzoo"
+    folded: bool = False
 
 
-def header(config: Config) -> dict[str, str]:
+def header(made: Described) -> dict[str, str]:
     """A network's constructor and arguments as a safetensors file has them in its header."""
-    return {"name": config.name, "options": json.dumps(plain(config.options))}
+    said = {"name": made.config.name, "options": json.dumps(plain(made.config.options))}
+    return said | ({"folded": "true"} if made.folded else {})
 
 
-def config_of(model: CNN) -> dict[str, Any]:
+def config_of(made: Described, known: Checkpoint | None) -> dict[str, Any]:
     """What `config.json` says of a network and its weights."""
-    assert model.config is not None
     config = {
         "library_name": "cnnzoo",
         "library_version": __version__,
-        "name": model.config.name,
-        "options": plain(model.config.options),
+        "name": made.config.name,
+        "options": plain(made.config.options),
     }
-    if model.checkpoint is not None:
-        config["preprocessing"] = plain(asdict(model.checkpoint.preprocessing))
-        config["classes"] = plain(model.checkpoint.class_set)
-        config["checkpoint"] = {name: getattr(model.checkpoint, name) for name in STATED}
+    if made.folded:
+        config["folded"] = True
+    if known is not None:
+        config["preprocessing"] = plain(asdict(known.preprocessing))
+        config["classes"] = plain(known.class_set)
+        config["checkpoint"] = {name: getattr(known, name) for name in STATED}
+        if known.source:
+            config["checkpoint"]["made_from"] = f"{made.config.name}.{known.tag}"
     return config
 
 
@@ -96,7 +102,9 @@ def describe(path: Path) -> Description | None:
             return None
         with opened_safetensors(path) as opened:
             metadata = opened.metadata() or {}
-        return Description(*_network(metadata, path)) if metadata.keys() >= NETWORK else None
+        if not metadata.keys() >= NETWORK:
+            return None
+        return Description(*_network(metadata, path), folded=metadata.get("folded") == "true")
     config = inside(path, CONFIG)
     if not os.path.exists(config):
         return describe(weights_in(path))
@@ -106,7 +114,7 @@ def describe(path: Path) -> Description | None:
     if not said.keys() >= NETWORK:
         return None
     name, options = _network(said, config)
-    return Description(name, options, _checkpoint(said, config))
+    return Description(name, options, _checkpoint(said, config), folded=said.get("folded") is True)
 
 
 def weights_in(folder: Path) -> Path:
@@ -211,7 +219,8 @@ def _checkpoint(said: Mapping[str, Any], path: Path) -> Checkpoint | None:
     try:
         classes = said.get("classes", "")
         named = classes if isinstance(classes, str) else tuple(map(str, classes))
-        stated = {"tag": path.parent.name} | said.get("checkpoint", {})
+        stated = dict(said.get("checkpoint", {}))
+        stated["tag"] = stated.get("tag") or path.parent.name
         return Checkpoint(**stated, preprocessing=Preprocessing(**said["preprocessing"]), class_set=named)
     except TypeError as error:
         raise CheckpointError(f"{path} describes its images wrongly: {error}") from None

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from cnnzoo.cnn import CNN
-from cnnzoo.errors import CheckpointError, operation, unknown
+from cnnzoo.errors import CheckpointError, UnknownNameError, operation, unknown
 from cnnzoo.registry import find
 
 Layout = Literal["cnnzoo", "torchvision", "timm"]
@@ -242,6 +242,37 @@ def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
     named = dict(zip(_renamed(tensors, pairs), tensors.values(), strict=True))
     kernels = KERNELS.get(find(name).family, {}) if layout == "timm" else {}
     return {key: _as_kernel(tensor, kernels.get(key)) for key, tensor in named.items()}
+
+
+def counterpart(model: nn.Module, name: str) -> str | None:
+    """What a layer or stage that torchvision or timm call so is called in this network; None where it is not known."""
+    known = {path for path, _ in model.named_modules()}
+    if not isinstance(model, CNN) or model.config is None:
+        return None
+    for layout, tables in TABLES.items():
+        if model.config.name in tables:
+            _, pairs = _table(model, layout)  # pyright: ignore[reportArgumentType]
+            rules = [(theirs, ours) for ours, theirs in pairs]
+            (ours,) = _renamed([name], [*rules, *_beginnings(rules)])
+            if ours != name and ours in known:
+                return ours
+    return None
+
+
+def _beginnings(rules: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What a table of layers says of the blocks that they are in, where it says one thing."""
+    found: dict[str, set[str]] = {}
+    for theirs, ours in rules:
+        found.setdefault(theirs.partition(".")[0], set()).add(ours.partition(".")[0])
+    return [(theirs, next(iter(ours))) for theirs, ours in found.items() if len(ours) == 1]
+
+
+def unknown_layer(model: nn.Module, name: str, known: Iterable[str], remedy: str = "") -> UnknownNameError:
+    """The error for a layer that a network does not have, which names it where another library calls it so."""
+    ours = counterpart(model, name)
+    if ours is not None:
+        return UnknownNameError(f"unknown layer {name!r}, which is another library's name: here it is {ours!r}")
+    return unknown("", "layer", name, known, remedy)
 
 
 def _table(model: CNN, layout: Layout, names: Collection[str] = ()) -> tuple[str, Pairs]:

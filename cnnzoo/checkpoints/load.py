@@ -21,8 +21,10 @@ from cnnzoo.checkpoints.table import Checkpoint
 from cnnzoo.checkpoints.weights import check_finite, read_weights
 from cnnzoo.cnn import CNN
 from cnnzoo.construction import Construction, Device
+from cnnzoo.deploy.fold import fold
 from cnnzoo.errors import CheckpointError
 from cnnzoo.registry import READING, ModelSpec
+from cnnzoo.support.torch_private import BATCH_NORM
 
 HEAD = ("num_classes", "aux")
 """Arguments that say what the last layers give."""
@@ -59,6 +61,10 @@ def load(
         construction = Construction(partial(spec.constructor, **{**made_with, **options}), target)
     model = construction.model
     assert isinstance(model, CNN)
+    if source.folded:
+        for norm in (one for one in model.modules() if isinstance(one, BATCH_NORM)):
+            norm.to("meta")  # with the rest of what is folded; the file has all of it
+        fold(model)
     tensors, _ = read_weights(source.path, mmap=mmap, weights_key=weights_key)
     if not source.published and source.path.stat().st_size <= SMALL:
         check_finite(tensors, source.path)
@@ -71,9 +77,9 @@ def load(
     if dtype is None:
         _check_precision(tensors, source.path)
     assign(model, tensors, source.path, fresh)
-    if source.checkpoint is not None:
-        vars(model)["checkpoint"] = _as_it_is_now(source.checkpoint, spec, model, made_with)
     construction.finish(dtype)  # which initialises what is fresh
+    if source.checkpoint is not None:
+        model.checkpoint = _as_it_is_now(source.checkpoint, spec, model, made_with)
     if fresh:
         asked = spec.shown({name: options[name] for name in (*HEAD, *READING) if name in options})
         warnings.warn(
@@ -109,11 +115,17 @@ def _believed(path: Path, alone: bool) -> Iterator[None]:
 def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mapping[str, Any]) -> Checkpoint:
     """What is known of the weights, as far as it still holds for an adapted network.
 
-    Other scores have no names. One channel is normalised by the averages of three, which is near to what each had.
+    Other scores have no names, and what was measured on colour does not hold for grey. One channel is normalised by
+    the averages of three, which is near to what each had.
     """
-    head = spec.parameters.get("num_classes")
+    head, channels = spec.parameters.get("num_classes"), spec.parameters.get("in_channels")
+    classes = row.class_set
     if head is not None and model.num_classes != made_with.get("num_classes", head.default):
-        row = replace(row, class_set=())
+        row = row.as_origin(spec.name)
+    elif channels is not None and model.config is not None:
+        now = model.config.options["in_channels"]
+        if now != made_with.get("in_channels", channels.default):
+            row = replace(row.as_origin(spec.name), class_set=classes)
     images = row.preprocessing
     if "charset" in spec.parameters and model.input_shape is not None:
         images = replace(images, size=model.input_shape[1:])

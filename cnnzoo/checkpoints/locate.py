@@ -13,7 +13,7 @@ from cnnzoo.checkpoints.folder import CONFIG, WEIGHTS, Description, describe, un
 from cnnzoo.checkpoints.formats import TORCH_SUFFIXES
 from cnnzoo.checkpoints.layouts import Layout
 from cnnzoo.checkpoints.table import Checkpoint, list_checkpoints
-from cnnzoo.errors import CheckpointError, UnknownNameError, unknown
+from cnnzoo.errors import CheckpointError, HubError, UnknownNameError, unknown
 from cnnzoo.registry import ModelSpec, find
 
 
@@ -28,6 +28,7 @@ class Source:
         checkpoint: the row of the table, or what a folder says of its own weights.
         layout: whose names the tensors carry; None where nothing says.
         published: whether the table vouches for them.
+        folded: whether batch normalisation is folded into the layers before it.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Source:
     checkpoint: Checkpoint | None = None
     layout: Layout | None = None
     published: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _described(weights: Path, said: Description, spec: ModelSpec | None, options
     spec = find(said.name, str(weights))
     spec.check(options)
     spec.check(said.options, str(weights))
-    return Source(weights, spec, said.options, said.checkpoint, said.layout)
+    return Source(weights, spec, said.options, said.checkpoint, said.layout, folded=said.folded)
 
 
 def _fetched(repo: str, access: Access) -> Path:
@@ -135,7 +137,15 @@ def _fetched(repo: str, access: Access) -> Path:
         options = access.fetching(f"load_pretrained({repo!r}, hub=True)")
         return fetch(repo, file, revision=revision, sha256="", token=access.token, **options)
 
-    folder = get(CONFIG, access.revision).parent
+    try:
+        folder = get(CONFIG, access.revision).parent
+    except CheckpointError as error:
+        if access.hub or isinstance(error, HubError):
+            raise
+        raise CheckpointError(
+            f"there is no file or folder {repo}, and no repository of that name in the cache; "
+            f"load_pretrained({repo!r}, hub=True) looks for one on the Hugging Face Hub"
+        ) from None
     get(WEIGHTS, folder.name)  # of the same commit
     return folder
 

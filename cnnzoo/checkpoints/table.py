@@ -36,6 +36,7 @@ class Checkpoint:
         data: what it was trained on, with origin and licence where they are known.
         license: of the weights.
         card: how they were made, and what they are and are not good for.
+        made_from: the weights that they were trained from, such as `resnet18.a1_in1k`.
 
     An empty string stands for what is not stated.
     """
@@ -57,6 +58,7 @@ class Checkpoint:
     data: str = ""
     license: str = ""
     card: str = ""
+    made_from: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,6 +67,17 @@ class Checkpoint:
         Those of ImageNet come from torchvision, which takes longer to import than a network to load.
         """
         return class_names(self.class_set) if isinstance(self.class_set, str) else self.class_set
+
+    def as_origin(self, network: str) -> "Checkpoint":
+        """What can be said of weights that were made from these: how they want their images, and what they are from.
+
+        Their classes, accuracy and data may be others. A licence holds for what is made from its weights as well.
+
+        Args:
+            network: the registered name of the network that these are of.
+        """
+        own = f"{network}.{self.tag}" if self.source else self.made_from or self.tag
+        return Checkpoint("", self.preprocessing, license=self.license, made_from=own)
 
     def transforms(self) -> "Compose":
         """From a PIL image or uint8 images to the network's input, as torchvision transforms."""

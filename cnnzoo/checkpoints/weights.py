@@ -3,6 +3,7 @@
 Whatever is wrong with a file or folder is one `CheckpointError` that names it and says what to do.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from cnnzoo.checkpoints.formats import (
 from cnnzoo.checkpoints.pickles import DTYPES
 from cnnzoo.checkpoints.sharded import check_shard, is_index, shards_of
 from cnnzoo.checkpoints.state_dicts import by_own_names, check_name, planned
+from cnnzoo.checkpoints.structure import described
 from cnnzoo.checkpoints.torch_files import opened_torch
+from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.support.files import replacing
 
@@ -33,7 +36,8 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
             `.pth`, as `torch.save` writes a state dict.
 
     Raises:
-        CheckpointError: it could not be written; what was there before is intact.
+        CheckpointError: the network is not what its arguments describe, or the file could not be written; what was
+            there before is intact.
 
     Examples:
         >>> import cnnzoo
@@ -42,21 +46,33 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
         >>> cnnzoo.read_weights("two.safetensors")[0]["weight"]
         tensor([1., 1.])
     """
+    path = Path(path)
+    if path.suffix != ".pth" and isinstance(weights, CNN) and weights.config is not None:
+        write(weights.state_dict(), path, header(described(weights)))
+    else:
+        write(weights.state_dict() if isinstance(weights, nn.Module) else weights, path, {"format": "pt"})
+
+
+def write(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors to a file, which appears whole or not at all."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(path)
-    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    config = getattr(weights, "config", None)
-    plain_state = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+    plain_state = _apart({name: tensor.detach().contiguous() for name, tensor in state.items()})
     try:
         with replacing(path) as aside:
             if path.suffix == ".pth":
                 torch.save(plain_state, aside)
             else:
-                save_file(plain_state, aside, {"format": "pt"} if config is None else header(config))
+                save_file(plain_state, aside, metadata)
     except SafetensorError as error:
         raise CheckpointError(f"{path} could not be written: {error}; make room on the disk") from None
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors each with numbers of its own: layers may share a weight, and the format does not know that."""
+    places = Counter(tensor.data_ptr() for tensor in state.values() if tensor.numel())
+    return {name: tensor.clone() if places[tensor.data_ptr()] > 1 else tensor for name, tensor in state.items()}
 
 
 @operation

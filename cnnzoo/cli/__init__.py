@@ -1,5 +1,6 @@
 """The command line. Everything heavy is imported by the command that needs it, so that `--help` answers at once."""
 
+import warnings
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from cnnzoo import __version__
 from cnnzoo.cli.checkpoints import export_onnx, export_weights, weights
 from cnnzoo.cli.drawing import draw
 from cnnzoo.cli.inference import demo, features, predict
-from cnnzoo.cli.messages import one_line
+from cnnzoo.cli.messages import in_options, one_line
 from cnnzoo.cli.networks import list_, shapes, show, verify
 from cnnzoo.cli.options import GOES_ON
 from cnnzoo.cli.play import play
@@ -36,8 +37,16 @@ class Cnnzoo(click.Group):
     """Turns what cnnzoo and the file system raise into a `Failure`, and shows what commands do in whole sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
+
+        def said(message: Warning | str, *_: Any) -> None:
+            """A warning as an error is said: without the place in the source that it is from."""
+            text = str(message).removeprefix("load_pretrained: ")
+            click.echo(f"warning: {in_options(text, self.commands.get(ctx.invoked_subcommand or ''))}", err=True)
+
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = said
+                return super().invoke(ctx)
         except BrokenPipeError:  # whoever reads has seen enough
             raise
         except (CnnzooError, OSError) as error:

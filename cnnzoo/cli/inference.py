@@ -1,6 +1,7 @@
 """What networks say of images."""
 
 import os
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ from cnnzoo.cli.options import (
     goes_on,
     hub_option,
     json_option,
+    running_options,
     settings_of,
+    transforms_option,
+    weights_key_option,
     zero_channels_option,
 )
 from cnnzoo.cli.output import print_json, print_table
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--model", "name", type=SOURCE, help="A network with weights; by default lenet5, which reads digits.")
 @click.option("--checkpoint", type=TAG, help="The tag of its weights, or a file, folder or repository.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     type=RECIPE,
     help="Take network, preparation and classes from a training recipe, for weights of your own.",
 )
+@transforms_option
 @click.option(
     "--preprocessing",
     "prepared",
@@ -47,8 +52,12 @@ if TYPE_CHECKING:
 )
 @click.option("--classes", help="Names of the classes: a list of cnnzoo's such as cifar10, a file, or A,B,C.")
 @zero_channels_option
+@weights_key_option
+@running_options
 @json_option
+@click.pass_context
 def predict(
+    context: click.Context,
     files: tuple[Path, ...],
     name: str | None,
     checkpoint: str | None,
@@ -57,50 +66,100 @@ def predict(
     invert: bool,
     classic: bool,
     recipe: str | None,
+    tag: str | None,
     prepared: tuple[str, ...],
     classes: str | None,
     zero_channels: str | None,
+    weights_key: str | None,
+    batch_size: int,
+    workers: int | None,
+    device: str | None,
+    dtype: str | None,
+    strict: bool,
     as_json: bool,
 ) -> None:
-    """Classify image FILES.
+    """Classify image FILES, all images below folders, or (-) the image that is piped in.
 
-    A photograph or drawing of handwritten digits, dark on light or light on dark, is read from left to right.
+    A photograph or drawing of handwritten digits, dark on light or light on dark, is read from left to right. Files
+    that cannot be read are listed at the end, and the exit status is 1.
     """
-    from cnnzoo.classification import classify, load
-    from cnnzoo.data.image_files import class_names, known_classes, open_image
+    import torch
+
+    from cnnzoo.checkpoints.locate import published
+    from cnnzoo.classification import classify_files, load
+    from cnnzoo.data.image_files import class_names, known_classes
+    from cnnzoo.registry import spec
+    from cnnzoo.support.devices import own_device
     from cnnzoo.training.recipe import load_recipe
 
-    images = [open_image(path) for path in files]
     stated = load_recipe(recipe) if recipe else None
-    options: dict[str, Any] = {"zero_channels": zero_channels} if zero_channels else {}
+    chosen = {"zero_channels": zero_channels, "weights_key": weights_key, "dtype": dtype and getattr(torch, dtype)}
+    options: dict[str, Any] = {option: value for option, value in chosen.items() if value is not None}
     if stated is not None and name in (None, stated.network):
         options |= stated.options
-    model = load(name or (stated.network if stated else "lenet5"), checkpoint, classic, hub, **options)
+    name = name or (stated.network if stated else "lenet5")
+    model = load(name, checkpoint, classic, hub, device=own_device(device), **options)
     labels, preprocessing = _labels(classes), model.checkpoint.preprocessing if model.checkpoint else None
     if stated is not None and model.checkpoint is None:  # what weights state of themselves is nearer to them
         preprocessing = stated.preprocessing
         if labels is None and stated.data["name"] in known_classes():
             labels = class_names(stated.data["name"])
+    if tag:
+        assert model.config is not None
+        like = published(spec(model.config.name), tag, {})
+        preprocessing = like.preprocessing
+        if labels is None and model.checkpoint is None and len(like.classes) == model.num_classes:
+            labels = like.classes
     if prepared:
         preprocessing = _preprocessing(settings_of(prepared), preprocessing)
-    found = classify(
-        model, images, invert=invert, preprocessing=preprocessing, classes=labels, names=[str(path) for path in files]
-    )
-    results = [
-        {"file": str(path), "classes": [asdict(guess) for guess in guesses[:top]]}
-        for path, guesses in zip(files, found, strict=True)
-    ]
+    results: list[dict[str, Any]] = []
+    unread: list[str] = []
+    for file, found in classify_files(
+        model,
+        _images(files),
+        invert=invert,
+        preprocessing=preprocessing,
+        classes=labels,
+        batch_size=batch_size,
+        workers=workers,
+    ):
+        if isinstance(found, DataError):
+            if strict:
+                raise found
+            unread.append(found.text)
+            results.append({"file": file, "error": found.text})
+        else:
+            results.append({"file": file, "classes": [asdict(guess) for guess in found[:top]]})
     if as_json:
         print_json(results)
-        return
-    print_table(
-        ("file", "class", "score", "share"),
-        (
-            (result["file"] if rank == 0 else "", guess["label"], f"{guess['score']:.2f}", f"{guess['share']:.1%}")
-            for result in results
-            for rank, guess in enumerate(result["classes"])
-        ),
-    )
+    elif len(unread) < len(results):
+        print_table(
+            ("file", "class", "score", "share"),
+            (
+                (result["file"] if rank == 0 else "", guess["label"], f"{guess['score']:.2f}", f"{guess['share']:.1%}")
+                for result in results
+                for rank, guess in enumerate(result.get("classes", ()))
+            ),
+        )
+    for why in unread:
+        click.echo(f"left out: {why}", err=True)
+    if unread:
+        context.exit(1)
+
+
+def _images(files: tuple[Path, ...]) -> list[tuple[str, bytes | None]]:
+    """What each image is called, and the content of the one that is piped in."""
+    from cnnzoo.extraction.tables.folder import list_images
+
+    found: list[tuple[str, bytes | None]] = []
+    for file in files:
+        if str(file) == "-":
+            found.append(("-", sys.stdin.buffer.read()))
+        elif file.is_dir():
+            found += [(str(file / one), None) for one in list_images(file).files]
+        else:
+            found.append((str(file), None))
+    return found
 
 
 def _labels(classes: str | None) -> tuple[str, ...] | None:
@@ -136,14 +195,10 @@ def _preprocessing(settings: dict[str, Any], base: "Preprocessing | None") -> "P
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file that is written.")
 @hub_option
 @classic_option
-@click.option(
-    "--transforms", "tag", type=TAG, metavar="TAG", help="Prepare the images as for these weights of the network."
-)
-@click.option("--batch-size", default=64, show_default=True, help="Images that the network takes at a time.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that read images; by default one a core.")
-@click.option("--device", help="Where to compute; by default CUDA where there is one.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="By default that of the weights.")
-@click.option("--strict", is_flag=True, help="Stop at an image that cannot be read, which is left out otherwise.")
+@transforms_option
+@zero_channels_option
+@weights_key_option
+@running_options
 @json_option
 def features(
     folder: Path,
@@ -154,6 +209,8 @@ def features(
     hub: bool,
     classic: bool,
     tag: str | None,
+    zero_channels: str | None,
+    weights_key: str | None,
     batch_size: int,
     workers: int | None,
     device: str | None,
@@ -172,6 +229,7 @@ def features(
     from cnnzoo.support.devices import own_device
 
     options: dict[str, Any] = {"classic": True} if classic else {}
+    options |= {"zero_channels": zero_channels} if zero_channels else {}
     model: Any = cnnzoo.load_pretrained(
         cnnzoo.ModelName(name),
         checkpoint=checkpoint,
@@ -179,6 +237,7 @@ def features(
         device=own_device(device),
         dtype=getattr(torch, dtype) if dtype else None,
         progress=not as_json,
+        weights_key=weights_key,
         **options,
     )
     if not int(os.environ.get("RANK", 0)):

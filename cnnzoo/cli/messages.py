@@ -11,9 +11,14 @@ ARGUMENT = re.compile(r"\b([a-z_]+)=(True|False|'[^']*'|\"[^\"]*\"|-?[\w.]+)")
 
 
 def one_line(error: CnnzooError | OSError, command: click.Command | None) -> str:
-    """An error's text without the name of a Python function; `hub=True` is `--hub` where the command takes that."""
-    if not isinstance(error, CnnzooError) or command is None:
-        return " ".join(str(error).split())
+    """An error's text without the name of a Python function."""
+    return in_options(error.text if isinstance(error, CnnzooError) else str(error), command)
+
+
+def in_options(text: str, command: click.Command | None) -> str:
+    """A text in one line; `hub=True` in it is `--hub` where the command takes that."""
+    if command is None:
+        return " ".join(text.split())
     names = (name for parameter in command.params for name in parameter.opts if name.startswith("--"))
     options = {name.removeprefix("--").replace("-", "_"): name for name in names}
 
@@ -28,4 +33,4 @@ def one_line(error: CnnzooError | OSError, command: click.Command | None) -> str
         known = arguments and all(one[1] in options for one in arguments)
         return " ".join(map(option, arguments)) if known else match[0]
 
-    return " ".join(ARGUMENT.sub(option, CALL.sub(call, error.text)).split())
+    return " ".join(ARGUMENT.sub(option, CALL.sub(call, text)).split())

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -97,6 +97,38 @@ zero_channels_option = click.option(
     type=click.Choice(["after", "around"]),
     help="For a CIFAR ResNet of another program: where its shortcuts put their zeros.",
 )
+weights_key_option = click.option(
+    "--weights-key",
+    metavar="KEY",
+    help="The entry of a training checkpoint that holds the weights, such as model or model_ema.",
+)
+transforms_option = click.option(
+    "--transforms", "tag", type=TAG, metavar="TAG", help="Prepare the images as for these weights of the network."
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def running_options(command: F) -> F:
+    """How a network is run over many images."""
+    options = (
+        click.option(
+            "--batch-size", default=64, show_default=True, type=click.IntRange(min=1), help="Images at a time."
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=0), help="Processes that read images; by default one a core."
+        ),
+        click.option("--device", help="Where to compute; by default CUDA where there is one."),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="By default that of the weights."
+        ),
+        click.option(
+            "--strict", is_flag=True, help="Stop at an image that cannot be read, which is left out otherwise."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def settings_of(given: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnzoo import catalogue
-from cnnzoo.cli.options import RECIPE, SOURCE, goes_on, hub_option, json_option, settings_of, zero_channels_option
+from cnnzoo.cli.options import (
+    RECIPE,
+    SOURCE,
+    goes_on,
+    hub_option,
+    json_option,
+    settings_of,
+    weights_key_option,
+    zero_channels_option,
+)
 from cnnzoo.cli.output import print_json, print_table, say
 from cnnzoo.errors import OptionError
 
@@ -122,6 +131,7 @@ def train(
 @workers_option
 @hub_option
 @zero_channels_option
+@weights_key_option
 @json_option
 def eval_(
     recipe: str,
@@ -134,6 +144,7 @@ def eval_(
     workers: int | None,
     hub: bool,
     zero_channels: str | None,
+    weights_key: str | None,
     as_json: bool,
 ) -> None:
     """Measure weights on the test set of a training RECIPE, with images prepared as the weights want them.
@@ -149,7 +160,10 @@ def eval_(
     from cnnzoo.training.world import joined
 
     stated = load_recipe(recipe, settings_of(settings))
-    model = _weights_for(stated, what or f"runs/{stated.name}-seed0", hub, zero_channels)
+    run = Path("runs", f"{stated.name}-seed0")
+    if what is None and not run.is_dir():
+        raise OptionError(f"there is no run {run}; `cnnzoo train {recipe}` makes it, or name weights by --weights")
+    model = _weights_for(stated, what or str(run), hub, zero_channels, weights_key)
     require_network(stated, model)
     if folder is not None and isinstance(model, CaptchaReader):  # of whose characters a test need not show all
         stated = replace(stated, data={"charset": model.charset} | stated.data)
@@ -180,7 +194,7 @@ def eval_(
         click.echo(f"measured on {len(test):,} of the {whole:,} test images")
 
 
-def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> "CNN":
+def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any, weights_key: str | None) -> "CNN":
     """The network of a recipe with weights; a file that does not name its network is read as weights of this one."""
     from cnnzoo.checkpoints.folder import describe
     from cnnzoo.data.image_files import class_names, known_classes
@@ -192,9 +206,9 @@ def _weights_for(recipe: "Recipe", what: str, hub: bool, zero_channels: Any) -> 
         data = recipe.data["name"]
         options = recipe.options_for(class_names(data)) if data in known_classes() else recipe.options
         name = ModelName(recipe.network)
-        model = load_pretrained(name, checkpoint=what, zero_channels=zero_channels, **options)
+        model = load_pretrained(name, checkpoint=what, zero_channels=zero_channels, weights_key=weights_key, **options)
     else:
-        model = load_pretrained(ModelName(what), hub=hub, zero_channels=zero_channels)
+        model = load_pretrained(ModelName(what), hub=hub, zero_channels=zero_channels, weights_key=weights_key)
     return model
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from cnnzoo.data.captcha_files import SkippedFilesWarning, captchas, write_captchas
     from cnnzoo.data.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist
     from cnnzoo.data.digits import find_digits
-    from cnnzoo.data.image_files import Sample, open_image, samples
+    from cnnzoo.data.image_files import LargeImageWarning, Sample, open_image, samples
     from cnnzoo.data.images import ImageFiles, ImageSet, hold_out
     from cnnzoo.data.preprocessing import Preprocessing
 
@@ -17,6 +17,7 @@ __all__ = [
     "FreshCaptchas",
     "ImageFiles",
     "ImageSet",
+    "LargeImageWarning",
     "Preprocessing",
     "Sample",
     "SkippedFilesWarning",

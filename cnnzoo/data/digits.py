@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnzoo.data.as_seen import as_seen
 from cnnzoo.errors import DataError, operation
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
     """
     from PIL import Image as images
 
+    image = as_seen(image, name)
     grey = _grey(image)
     if image.size == (FIELD, FIELD) and _border(grey).float().mean() < 64:
         return [image.convert("L")]
@@ -111,12 +113,10 @@ def find_digits(image: "Image", name: str = "the image") -> list["Image"]:
 
 
 def _grey(image: "Image") -> Tensor:
-    """The pixels (H, W) from 0 to 255, turned as the camera was held, transparency on white, and not too large."""
+    """The pixels (H, W) from 0 to 255, transparency on white, and not too large."""
     from PIL import Image as images
-    from PIL import ImageOps
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = images.alpha_composite(images.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("L")

@@ -1,10 +1,12 @@
 """Images from files, in the terminal, and the ten that come with cnnzoo."""
 
+import warnings
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cnnzoo.data.as_seen import as_seen
 from cnnzoo.errors import DataError, operation, unknown
 from cnnzoo.support.files import read_table
 
@@ -25,12 +27,23 @@ class Sample:
     label: str
 
 
+class LargeImageWarning(UserWarning):
+    """An image has so many pixels that it may be meant to fill the memory; it was read nevertheless."""
+
+
 @operation
 def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
-    """Open an image with PIL; `content` is that of a file in an archive.
+    """Open an image as a person sees it: turned as its EXIF orientation says, with eight bits a channel.
+
+    Grey images of 16 bits or in floating point (0 to 1) are scaled to 0 to 255. This is how cnnzoo opens every image;
+    as `loader` of torchvision's `ImageFolder` it does the same for your own training.
+
+    Args:
+        path: of the file.
+        content: what to read in its place, such as a file in an archive.
 
     Raises:
-        DataError: there is no such file, or it is not an image.
+        DataError: there is no such file, it is not an image, or nothing says what black and white are in it.
 
     Examples:
         >>> import cnnzoo
@@ -40,16 +53,35 @@ def open_image(path: Path | str, content: BinaryIO | None = None) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with open(path, "rb") if content is None else content as file:
+        with warnings.catch_warnings(record=True) as caught, open(path, "rb") if content is None else content as file:
+            warnings.simplefilter("always", Image.DecompressionBombWarning)
             image = Image.open(file)
             image.load()
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image that PIL knows") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return image
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which may be meant to fill the "
+            "memory; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust where it is from"
+        ) from None
+    except Warning:  # where the user has made errors of them
+        raise
+    except Exception as error:  # PIL raises anything on a damaged file
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read: {said}") from None
+    for one in caught:
+        if not issubclass(one.category, Image.DecompressionBombWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        else:
+            warnings.warn(
+                f"{path} has {image.width:,} x {image.height:,} pixels; reading it takes long, and a smaller copy "
+                "serves a network as well",
+                LargeImageWarning,
+                stacklevel=3,
+            )
+    return as_seen(image, str(path))
 
 
 def known_classes() -> list[str]:

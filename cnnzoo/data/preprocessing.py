@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cnnzoo.data.as_seen import AsSeen
 from cnnzoo.errors import unknown
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ class Preprocessing:
         return self.channels, height + 2 * self.pad, width + 2 * self.pad
 
     def transforms(self) -> "Compose":
-        """The steps as torchvision transforms: a PIL image or uint8 images (..., C, H, W) to float images."""
+        """The steps as torchvision transforms, from an image of any size to the network's input.
+
+        They take a PIL image, which is turned as its EXIF orientation says and scaled to eight bits a channel as
+        `open_image` does it, or images (..., C, H, W) in uint8, uint16 or floating point (0 to 1). Other numbers, which
+        say nothing of black and white, raise `DataError`.
+        """
         from torchvision.transforms import v2
 
         return v2.Compose([*self.framing(), *self.scaling(), *self.normalizing()])
@@ -71,17 +77,17 @@ class Preprocessing:
         """
         from torchvision.transforms import InterpolationMode, v2
 
-        color = v2.Grayscale() if self.channels == 1 else v2.RGB()
+        seen, color = AsSeen(), v2.Grayscale() if self.channels == 1 else v2.RGB()
         padding = [v2.Pad(self.pad)] if self.pad else []
         if steps is not None:
-            return [color, *steps, v2.ToImage(), *padding]
+            return [seen, color, *steps, v2.ToImage(), *padding]
         if self.resize is None:
-            return [color, v2.ToImage(), v2.Resize(self.frame, antialias=True), *padding]
+            return [seen, color, v2.ToImage(), v2.Resize(self.frame, antialias=True), *padding]
         # While it is PIL's: torch resizes to bytes that now and then differ by one, and those who published the weights
         # measured them on images that PIL had resized.
         mode = InterpolationMode(self.interpolation)
         sized = [v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.frame), v2.ToImage()]
-        return [color, *sized, *padding]
+        return [seen, color, *sized, *padding]
 
     def scaling(self) -> list[Any]:
         """The next step: images in uint8 to float, from 0 (black) to 1."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from cnnzoo.checkpoints.layouts import counterpart, unknown_layer
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import OptionError
 from cnnzoo.extraction.memory import FaithfulTracer, Memory, effects_in, is_torch_layer
@@ -72,6 +73,9 @@ def _matches(model: nn.Module, layers: Sequence[str]) -> dict[str, list[str]]:
     known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if not layers:
         raise OptionError("no layer is named; `list(dict(model.named_modules()))` shows their names")
+    for layer in layers:
+        if isinstance(layer, str) and layer not in known and counterpart(model, layer) is not None:
+            raise unknown_layer(model, layer, known)
     return {layer: named(known, layer) for layer in layers}
 
 

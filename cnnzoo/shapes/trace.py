@@ -592,6 +592,16 @@ def _smallest(model: nn.Module, channels: int, axes: int = 2) -> int | None:
     return _bisected(excess, lambda: odd)
 
 
+def _largest(model: nn.Module, shape: Sequence[int], smallest: int) -> int:
+    """By bisection between the smallest size that works and one that is too large."""
+    low, high = smallest, max(*shape[1:], smallest + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = _excess(model, (shape[0], *(middle,) * (len(shape) - 1)))[0] == 0
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
 def _bisected(excess: Callable[[int], int], odd: Callable[[], bool]) -> int | None:
     low, high = 0, 1
     while excess(high) < 0 and high <= _LARGEST:
@@ -650,6 +660,9 @@ def _remedy(model: nn.Module, shape: tuple[int, ...], error: ShapeError, clause:
         size = _smallest(model, shape[0], len(shape) - 1)
         if size is not None:
             smallest = "x".join([str(size)] * (len(shape) - 1))
+            if error.excess > 0:
+                largest = _largest(model, shape, size)
+                smallest += ", the largest " + "x".join([str(largest)] * (len(shape) - 1))
             if own and len(own) == len(shape) and own[1] != size and not refused:
                 return f" This network is made for {shown((1, *own))}; the smallest input that works is {smallest}."
             return f" The smallest input that works is {smallest}."

@@ -108,6 +108,22 @@ def tree_paths(value: Any) -> list[list[Any]]:
     return [[getattr(one, "key", getattr(one, "idx", getattr(one, "name", ""))) for one in path] for path, _ in found]
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to in place; 0 where torch does not count that."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def attributes_of(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps beside what every `nn.Module` has: its arguments, as a rule."""
+    every = vars(nn.Module()).keys() | {"_compiled_call_impl"}
+    return {name: value for name, value in vars(module).items() if name not in every}
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks that see, and may change, what goes into a module and what comes out."""
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
 def wrapper_tensor(kind: type[T], shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> T:
     """An object of a subclass of `Tensor` that has a shape but no storage."""
     make: Any = Tensor._make_wrapper_subclass

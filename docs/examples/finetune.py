@@ -5,7 +5,6 @@
 `images/train` and `images/test` hold a folder of images for each class.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 import cnnzoo
+from cnnzoo.data import open_image
 
 
 @click.command()
@@ -45,10 +45,9 @@ def finetune(
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = cnnzoo.load_pretrained(name, hub=hub, device=device)
-    weights = model.checkpoint
-    prepare = weights.transforms()
-    train = ImageFolder(str(folder / "train"), v2.Compose([v2.RandomHorizontalFlip(), prepare]))
-    test = ImageFolder(str(folder / "test"), prepare)
+    prepare = model.checkpoint.transforms()
+    train = ImageFolder(str(folder / "train"), v2.Compose([v2.RandomHorizontalFlip(), prepare]), loader=open_image)
+    test = ImageFolder(str(folder / "test"), prepare, loader=open_image)
     assert train.classes == test.classes, "train and test hold different classes"
     model.reset_classifier(len(train.classes))
 
@@ -70,8 +69,8 @@ def finetune(
         share = accuracy(model, DataLoader(test, batch_size, num_workers=workers), device)
         print(f"epoch {epoch}: loss {total / len(train):.4f}, test accuracy {share:.4f}")
 
-    model.checkpoint = replace(weights, class_set=tuple(train.classes), accuracy=share)  # for `cnnzoo predict`
-    cnnzoo.save_pretrained(model, out)
+    # `cnnzoo predict --model finetuned` names these classes; the card says which weights these were made from.
+    cnnzoo.save_pretrained(model, out, classes=train.classes, accuracy=share)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 import cnnzoo
+from cnnzoo.data import open_image
 
 
 @click.command()
@@ -34,8 +35,8 @@ def linear_probe(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = cnnzoo.load_pretrained(name, hub=hub, device=device)
     prepare = model.checkpoint.transforms()
-    train = ImageFolder(str(folder / "train"), prepare)
-    test = ImageFolder(str(folder / "test"), prepare)
+    train = ImageFolder(str(folder / "train"), prepare, loader=open_image)
+    test = ImageFolder(str(folder / "test"), prepare, loader=open_image)
     assert train.classes == test.classes, "train and test hold different classes"
 
     cnnzoo.freeze(model, norms=True)  # parameters, and the statistics of batch normalisation
@@ -52,7 +53,7 @@ def linear_probe(
             total += loss.item() * len(labels)
         share = accuracy(model, DataLoader(test, batch_size, num_workers=workers), device)
         print(f"epoch {epoch}: loss {total / len(train):.4f}, test accuracy {share:.4f}")
-    cnnzoo.save_pretrained(model, out)
+    cnnzoo.save_pretrained(model, out, classes=train.classes, accuracy=share)
 
 
 @torch.inference_mode()

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from torchvision.transforms.v2.functional import normalize, pil_to_tensor, resize
 from torchvision.utils import save_image
 
 import cnnzoo
-from cnnzoo.data import Preprocessing
+from cnnzoo.data import Preprocessing, open_image
 
 IMAGENET = Preprocessing()
 CONTENT = "conv4_2"
@@ -66,7 +65,7 @@ def style_transfer(
 
 def opened(path: Path, size: int) -> Tensor:
     """An image (1, 3, H, W) of values between 0 and 1."""
-    image = pil_to_tensor(Image.open(path).convert("RGB")).unsqueeze(0) / 255
+    image = pil_to_tensor(open_image(path).convert("RGB")).unsqueeze(0) / 255
     return resize(image, [size], antialias=True).contiguous()
 
 
