@@ -14,6 +14,7 @@ from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, OptionError, operation
 from cnnzoo.reader import CaptchaReader
 from cnnzoo.registry import ModelName
+from cnnzoo.support.wrappers import inside
 from cnnzoo.zoo import load_pretrained
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def classify(
     """
     from PIL import ImageOps
 
+    model = inside(model)
     known = model.checkpoint
     preprocessing = preprocessing or (known.preprocessing if known else None)
     if preprocessing is None:

@@ -35,7 +35,7 @@ def save_pretrained(model: CNN, folder: Path | str) -> None:
         >>> cnnzoo.load_pretrained("mine").num_classes
         3
     """
-    model = inside(model)  # pyright: ignore[reportAssignmentType]
+    model = inside(model)
     if getattr(model, "config", None) is None:
         raise CheckpointError(
             f"this {type(model).__name__} was put together by hand, and no constructor could build it "
@@ -79,6 +79,7 @@ def push_to_hub(
     """
     from cnnzoo.checkpoints.hub import push
 
+    model = inside(model)
     with TemporaryDirectory() as folder:
         save_pretrained(model, folder)
         Path(folder, "README.md").write_text(card(model, f"{repo_id!r}, hub=True"), "utf-8")

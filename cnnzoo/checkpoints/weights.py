@@ -21,6 +21,7 @@ from cnnzoo.checkpoints.state_dicts import by_own_names, check_name, planned
 from cnnzoo.checkpoints.torch_files import opened_torch
 from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.support.files import replacing
+from cnnzoo.support.wrappers import inside
 
 
 @operation
@@ -46,6 +47,7 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
     from safetensors.torch import save_file
 
     path = Path(path)
+    weights = inside(weights) if isinstance(weights, nn.Module) else weights
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     config = getattr(weights, "config", None)
     plain_state = {name: tensor.detach().contiguous() for name, tensor in state.items()}
