@@ -18,6 +18,7 @@ from cnnzoo.errors import CheckpointError, DataError, operation
 from cnnzoo.reader import CaptchaReader, check_classes
 from cnnzoo.registry import ModelName
 from cnnzoo.support.workers import own_processors
+from cnnzoo.support.wrappers import inside
 from cnnzoo.zoo import load_pretrained
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def classify(
         >>> cnnzoo.classify(cnnzoo.load_pretrained("lenet5"), [seven])[0][0].label
         '7'
     """
+    model = inside(model)
     asked = Question.of(model, preprocessing, classes, invert)
     names = names or [f"image {i}" for i in range(len(images))]
     return asked.answers(model, [asked.prepare(image, name) for image, name in zip(images, names, strict=True)])

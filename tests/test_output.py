@@ -430,7 +430,7 @@ def test_features_say_how_far_they_are(many: Path, tmp_path: Path, monkeypatch: 
     assert len(lines) == 4  # batches of 64
     assert lines[0].startswith("images: 64 of 200, ")
     assert re.search(r"images/s, about \d+ seconds? left$", lines[0])
-    assert lines[-1].startswith("images: 200 of 200")
+    assert lines[-1].startswith("images: 200 of 200, ")
 
 
 def test_training_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,13 +441,16 @@ def test_training_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
         *("--out", tmp_path / "out"),
     ).stdout
     assert re.search(r"epoch 1 of 1: 1 of 8, loss [\d.]+, accuracy [\d.]+, about \d+ seconds? left\n", text)
+    assert "test images: " in text
     assert "epoch   1: loss" in text
+    text = run("eval", "fashion_textbook", "--data", tmp_path, "--weights", tmp_path / "out", "--device", "cpu").stdout
+    assert re.match(r"test images: \d+ of \d+, about \d+ seconds? left\n", text)
 
 
 def test_lines_come_every_few_seconds_only(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnzoo.support.progress.LINE", 3600.0)
     text = run("features", many, "--model", "lenet5", "--out", tmp_path / "t.safetensors", "--workers", "0").stdout
-    assert text.count("images: ") == 1  # the last
+    assert text.splitlines() == [f"{tmp_path / 't.safetensors'}: 200 images x 84 features, 1 classes"]
 
 
 def test_ctrl_c_loses_a_batch_at_most(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

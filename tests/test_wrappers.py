@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint_sequential
 
 import cnnzoo
 from cnnzoo import catalogue
+from cnnzoo.data.image_files import samples
 from cnnzoo.support.patterns import fits
 
 
@@ -108,6 +109,20 @@ def test_parts_of_a_network_in_a_wrapper(wrap: Callable, tmp_path: Path) -> None
     cnnzoo.save_pretrained(wrapped, tmp_path)
     loaded = cnnzoo.load_pretrained(tmp_path)
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in own.state_dict().items())
+
+
+def test_whoever_takes_a_network_takes_a_wrapped_one(wrap: Callable, tmp_path: Path) -> None:
+    model = cnnzoo.load_pretrained("lenet5")
+    wrapped, seven = wrap(model), samples("mnist")[7].image
+    cnnzoo.write_weights(wrapped, tmp_path / "own.safetensors")
+    assert next(iter(cnnzoo.read_weights(tmp_path / "own.safetensors")[0])) == "c1.bias"
+    assert cnnzoo.classify(wrapped, [seven])[0][0].label == "7"
+    assert cnnzoo.verify(wrapped).name == "lenet5"
+    assert cnnzoo.draw(wrapped).title == cnnzoo.draw(model).title
+    assert cnnzoo.min_input_size(wrapped) == cnnzoo.min_input_size(model)
+    block = wrap(cnnzoo.create("cifar_resnet20", seed=0).eval())
+    assert list(cnnzoo.layers(cnnzoo.fold_batchnorm(block), nn.BatchNorm2d)) == []
+    assert next(iter(cnnzoo.to_layout(wrap(cnnzoo.create("resnet18")), "torchvision"))) == "conv1.weight"
 
 
 def test_freezing_what_is_in_a_wrapper(wrap: Callable) -> None:

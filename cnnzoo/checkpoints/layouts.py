@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError, UnknownNameError, operation, unknown
 from cnnzoo.registry import find
+from cnnzoo.support.wrappers import inside
 
 Layout = Literal["cnnzoo", "torchvision", "timm"]
 Pairs = tuple[tuple[str, str], ...]
@@ -234,6 +235,7 @@ def to_layout(model: CNN, layout: Layout) -> dict[str, Tensor]:
         >>> list(tensors)[:2]
         ['conv1.weight', 'bn1.weight']
     """
+    model = inside(model)
     tensors: dict[str, Tensor] = model.state_dict()
     if layout == "cnnzoo":
         return tensors

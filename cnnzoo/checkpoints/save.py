@@ -64,7 +64,7 @@ def save_pretrained(
         >>> cnnzoo.load_pretrained("mine").checkpoint.classes
         ('circle', 'square')
     """
-    model = inside(model)  # pyright: ignore[reportAssignmentType]
+    model = inside(model)
     made = described(model)
     stated = {"class_set": classes and tuple(classes), "preprocessing": preprocessing, "accuracy": accuracy}
     stated |= {"data": data, "card": card}
@@ -127,6 +127,7 @@ def push_to_hub(
     """
     from cnnzoo.checkpoints.hub import push
 
+    model = inside(model)
     with TemporaryDirectory() as folder:
         save_pretrained(model, folder)
         Path(folder, "README.md").write_text(model_card(model, f"{repo_id!r}, hub=True"), "utf-8")

@@ -24,6 +24,7 @@ from cnnzoo.checkpoints.torch_files import opened_torch
 from cnnzoo.cnn import CNN
 from cnnzoo.errors import CheckpointError, operation
 from cnnzoo.support.files import replacing
+from cnnzoo.support.wrappers import inside
 
 
 @operation
@@ -47,6 +48,7 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], path: Path | str) -
         tensor([1., 1.])
     """
     path = Path(path)
+    weights = inside(weights) if isinstance(weights, nn.Module) else weights
     if path.suffix != ".pth" and isinstance(weights, CNN) and weights.config is not None:
         write(weights.state_dict(), path, header(described(weights)))
     else:

@@ -154,6 +154,7 @@ def eval_(
     """
     from cnnzoo.data.images import ImageSet
     from cnnzoo.reader import CaptchaReader
+    from cnnzoo.support.progress import Display
     from cnnzoo.training.evaluation import evaluate
     from cnnzoo.training.fitting import require_network, require_scores
     from cnnzoo.training.recipe import load_recipe
@@ -174,12 +175,14 @@ def eval_(
     del sets["train"]
     images = model.checkpoint.preprocessing if model.checkpoint else stated.preprocessing
     found = {}
-    with joined(device) as world:
+    with joined(device) as world, Display(enabled=world.is_first and not as_json) as display:
         model.to(world.device)
         for name, split in sets.items():
             require_scores(model, split)
             loss = stated.make_loss()
-            measures = evaluate(model, split, images, loss, views=stated.views, world=world, workers=workers)
+            display.begin(f"{name} images", len(split), unit="image")
+            around: dict[str, Any] = {"world": world, "workers": workers, "display": display}
+            measures = evaluate(model, split, images, loss, views=stated.views, **around)
             found[name] = {key: value for key, value in asdict(measures).items() if value is not None or as_json}
     test = sets["test"]
     whole = test.whole if isinstance(test, ImageSet) and test.whole else len(test)

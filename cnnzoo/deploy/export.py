@@ -17,6 +17,7 @@ from cnnzoo.deploy.quantize import quantized
 from cnnzoo.errors import DeployError, operation
 from cnnzoo.support.files import replacing
 from cnnzoo.support.text import first_line
+from cnnzoo.support.wrappers import inside
 
 WRITING = ("onnx", "onnxscript")
 """The packages that torch writes ONNX with."""
@@ -62,6 +63,7 @@ def export_onnx(
     path = Path(path)
     if not path.parent.is_dir():
         raise DeployError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+    model = inside(model)
     images = random_images(model, input_shape)
     reference = Reference(model, images)
     net, unfolded = folded_if_possible(model, images)

@@ -15,6 +15,7 @@ from cnnzoo.shapes.trace import is_leaf
 from cnnzoo.support.text import first_line
 from cnnzoo.support.torch_private import BATCH_NORM, CONVOLUTION, TRANSPOSED_CONVOLUTION
 from cnnzoo.support.tracing import Tracer
+from cnnzoo.support.wrappers import inside
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,6 +46,7 @@ def fold_batchnorm(model: Model, input_shape: Sequence[int] | None = None) -> Mo
         >>> any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
         False
     """
+    model = inside(model)
     reference = Reference(model, random_images(model, input_shape))
     made = folded(model, reference.images)
     with torch.inference_mode():

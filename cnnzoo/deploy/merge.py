@@ -10,6 +10,7 @@ from cnnzoo.deploy.checking import Reference, random_images
 from cnnzoo.deploy.plain import plain
 from cnnzoo.errors import operation
 from cnnzoo.nn.inception import Branches, ConvUnit
+from cnnzoo.support.wrappers import inside
 
 
 class MergedBranches(nn.Module):
@@ -55,6 +56,7 @@ def merge_branches(model: nn.Module, input_shape: Sequence[int] | None = None) -
         >>> merged(torch.zeros(1, 192, 28, 28)).shape
         torch.Size([1, 256, 28, 28])
     """
+    model = inside(model)
     reference = Reference(model, random_images(model, input_shape))
     made = merged(model)
     with torch.inference_mode():

@@ -14,6 +14,7 @@ from cnnzoo.deploy.merge import MergedBranches, merged
 from cnnzoo.deploy.outputs import Scores, Structure, each, joined, mapped
 from cnnzoo.deploy.timing import Candidate, Contest, OptimizationReport
 from cnnzoo.errors import DeployError, OptionError, ShapeError, operation, unknown
+from cnnzoo.support.wrappers import inside
 
 BackendName = Literal["auto", "eager", "cudagraphs", "onnxruntime", "openvino", "inductor"]
 
@@ -148,6 +149,7 @@ def optimize(
             f"got dtype={dtype} {'without' if calibration is None else 'and'} calibration images; "
             "dtype=torch.int8 and calibration=images go together"
         )
+    model = inside(model)
     images = random_images(model, input_shape, batch_size)
     dtype = dtype or images.dtype
     compared = images if calibration is None else calibration[:32].to(images)

@@ -49,7 +49,8 @@ class Display:
             self._bar.stop()
 
     def begin(self, what: str, total: int, *, before: int = 0, unit: str = "step") -> None:
-        """A stage of so many steps begins, of which some were done before."""
+        """A stage of so many steps begins, of which some were done before; the stage before it is over."""
+        self.end()
         self._what, self._total, self._before, self._unit = what, total, before, unit
         self._began = self._shown = time.monotonic()
         if self._bar is not None:
@@ -58,23 +59,28 @@ class Display:
     def step(self, done: int, measured: Callable[[], str] = _nothing) -> None:
         """So many steps were done since the stage began; `measured` is asked only when something is shown."""
         since = time.monotonic() - self._shown if self.enabled else 0.0
-        last = self._before + done == self._total
-        if not self.enabled or not (last or since >= (LINE if self._bar is None else REFRESH)):
+        if not self.enabled:
+            return
+        if self._bar is not None and (since >= REFRESH or self._before + done == self._total):
+            self._shown = time.monotonic()
+            self._bar.update(self._task, completed=self._before + done, measured=measured())
+        if self._bar is not None or since < LINE:
             return
         self._shown = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._before + done, measured=measured())
-            return
         rate = done / max(self._shown - self._began, 1e-9)
         left = (self._total - self._before - done) / rate if rate else 0.0
-        said = [f"{self._what}: {self._before + done:,} of {self._total:,}", measured()]
-        said += [] if last else [f"about {_duration(left)} left"]
+        said = (
+            f"{self._what}: {self._before + done:,} of {self._total:,}",
+            measured(),
+            f"about {_duration(left)} left",
+        )
         self.say(", ".join(part for part in said if part))
 
     def end(self) -> None:
         """The stage is over, and its bar goes."""
-        if self._bar is not None:
+        if self._task is not None:
             self._bar.remove_task(self._task)
+            self._task = None
 
     def rate(self, done: int) -> str:
         """So many steps in a second, since the stage began."""

@@ -1,5 +1,7 @@
 """Networks inside what torch puts around them to run them in parallel, compiled or averaged."""
 
+from typing import Any
+
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -37,7 +39,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     return inside(model)
 
 
-def inside(model: nn.Module) -> nn.Module:
+def inside(model: nn.Module) -> Any:
     """`unwrap`, on behalf of another operation."""
     while True:
         if _is_a(model, "torch.distributed.fsdp", "FullyShardedDataParallel"):

@@ -12,6 +12,7 @@ from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import OptionError, operation
 from cnnzoo.models.captcha_crnn import CaptchaCRNN
 from cnnzoo.registry import ModelName
+from cnnzoo.support.progress import Display
 from cnnzoo.support.workers import helpers
 from cnnzoo.training.batches import Asked, Read, served
 from cnnzoo.training.losses import CTC, CrossEntropy, characters, right
@@ -51,6 +52,7 @@ def evaluate(
     batch_size: int = 256,
     world: World | None = None,
     workers: int | None = None,
+    display: Display | None = None,
 ) -> Measures:
     """Measure a network on a test set, in evaluation mode and in the precision of its weights.
 
@@ -63,6 +65,7 @@ def evaluate(
         batch_size: of what the network sees at once.
         world: the processes, on the network's device; by default this one.
         workers: processes that read files, by default one less than there are processors.
+        display: is told how many of the images are done; the caller says when they begin.
 
     Raises:
         OptionError: nothing says what becomes of an image.
@@ -81,6 +84,7 @@ def evaluate(
     network.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
     size = batch_size if views == "middle" else max(1, batch_size // 10)
+    done = 0
     for inputs, labels in _batches(split, preprocessing, views, size, world, workers):
         scores = _scores(network, inputs)
         loss = criterion(scores, labels) * len(labels)
@@ -88,6 +92,9 @@ def evaluate(
         if labels.ndim == 1:
             top5 = (scores.topk(min(5, scores.shape[1])).indices == labels.unsqueeze(1)).sum()
         sums += torch.stack([one.to(loss) for one in (loss, hits, top5, read)])
+        done += len(labels) * world.size
+        if display is not None:
+            display.step(min(done, len(split)))
     loss, accuracy, top5, share = (world.sum(sums) / len(split)).tolist()
     positions = split.labels.shape[1] if isinstance(split, ImageSet) and split.labels.ndim == 2 else 1
     return Measures(

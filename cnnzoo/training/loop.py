@@ -178,7 +178,7 @@ class Session:
         self.prepare(plan)
         loss, accuracy = self.fit(islice(self.loader.epoch(plan), steps), display)
         self.world.share_buffers(self.network)
-        measures = {name: self.measure(split) for name, split in self.measured.items()}
+        measures = {name: self.measure(name, split, display) for name, split in self.measured.items()}
         tested, validated = measures["test"], measures.get("validation")
         self.epochs.append(
             Epoch(
@@ -197,9 +197,10 @@ class Session:
             )
         )
 
-    def measure(self, split: Split) -> Measures:
-        """Measure the network on a test set or a validation set."""
+    def measure(self, name: str, split: Split, display: Display) -> Measures:
+        """Measure the network on the test set or the validation set."""
         assert not isinstance(split, FreshCaptchas)
+        display.begin(f"{name} images", len(split), unit="image")
         return evaluate(
             self.network,
             split,
@@ -208,6 +209,7 @@ class Session:
             views=self.recipe.views,
             world=self.world,
             workers=self.workers,
+            display=display,
         )
 
     def fit(self, batches: Iterator[Batch], display: Display) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from cnnzoo.errors import OptionError, ShapeError, UnknownNameError, operation
 from cnnzoo.registry import ModelSpec, find
 from cnnzoo.shapes.trace import LayerShape, trace
 from cnnzoo.support.torch_private import without_modes
+from cnnzoo.support.wrappers import inside
 from cnnzoo.verification.comparison import Comparison, Difference, compare
 from cnnzoo.verification.computed import Computation, blank, computed
 from cnnzoo.verification.figures import figure_rows, measure, measure_foreign
@@ -60,6 +61,7 @@ def verify(
         >>> [(row.layer, row.quantity, row.paper, row.model) for row in other.differences]
         [('drop6', 'p', 'dropout 0.5', 'dropout 0.6'), ('drop7', 'p', 'dropout 0.5', 'dropout 0.6')]
     """
+    network = inside(network) if isinstance(network, nn.Module) else network
     with without_modes():  # in one of them there may be no values, which codes and tables have
         return _verify(network, paper, classic, options)
 

@@ -75,8 +75,7 @@ def save_features(
         (torch.Size([8, 84]), ['green', 'red'])
     """
     path, root = Path(path), Path(folder)
-    network: Any = inside(model)
-    model = network
+    model = inside(model)
     _check(model, path, batch_size=batch_size, part_size=part_size)
     extractor = features(model, *layers)
     prepare = transforms or _own_transforms(model)
