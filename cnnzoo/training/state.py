@@ -16,7 +16,7 @@ from cnnzoo.training.world import World
 BEFORE = {"validation": 0, "own_size": False}
 """Values of fields that recipes did not have when a state was saved."""
 
-FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last"}
+FREE = {"epochs", "steps", "title", "published", "differs", "compile", "channels_last", "own_size"}
 """Fields of a recipe that may change from one call to the next: its length, what is said of it, and how it runs."""
 
 
