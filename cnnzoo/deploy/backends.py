@@ -214,7 +214,7 @@ class OpenVINO(Backend):
         def run(images: Tensor) -> Scores:
             array = images.detach().float().contiguous().numpy()
             found = tuple(torch.from_numpy(one) for one in request.infer([array], share_inputs=True).values())
-            return found if len(found) > 1 else found[0]  # pyright: ignore[reportGeneralTypeIssues]
+            return found if len(found) != 1 else found[0]
 
         return run
 

@@ -131,7 +131,7 @@ def onnx_runner(content: bytes) -> Callable[[Tensor], Scores]:
     def run(images: Tensor) -> Scores:
         array = images.detach().float().cpu().contiguous().numpy()
         found = tuple(torch.from_numpy(one) for one in session.run(None, {"images": array}))
-        return found if len(found) > 1 else found[0]  # pyright: ignore[reportGeneralTypeIssues]
+        return found if len(found) != 1 else found[0]
 
     return run
 

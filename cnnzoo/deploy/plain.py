@@ -47,7 +47,9 @@ def _own_class(module: nn.Module) -> None:
     """Give a parametrised module a class of its own, of which its weights are properties."""
     shared = type(module)
     own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
-    module.__class__ = type(shared.__name__, shared.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
+    bases: Any = shared.__bases__
+    made: Any = type(shared.__name__, bases, own)
+    module.__class__ = made
 
 
 def _computed(model: nn.Module) -> Iterator[Tensor]:
