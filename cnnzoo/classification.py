@@ -16,10 +16,8 @@ from cnnzoo.data.image_files import class_names, open_image
 from cnnzoo.data.preprocessing import Preprocessing
 from cnnzoo.errors import CheckpointError, DataError, operation
 from cnnzoo.reader import CaptchaReader, check_classes
-from cnnzoo.registry import ModelName
 from cnnzoo.support.workers import own_processors
 from cnnzoo.support.wrappers import inside
-from cnnzoo.zoo import load_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,14 +35,6 @@ class Guess:
     label: str
     score: float
     share: float
-
-
-def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False, **more: Any) -> CNN:
-    """A network with weights, for names that are known at run time only."""
-    options: dict[str, Any] = {"classic": True} if classic else {}
-    model = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options | more)
-    assert isinstance(model, CNN)
-    return model
 
 
 @operation

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnnzoo.catalogue import entries, matching
-from cnnzoo.cli.options import PINNED, SOURCE, classic_option, hub_option, json_option
+from cnnzoo.cli.options import PINNED, SOURCE, classic_option, hub_option, json_option, load
 from cnnzoo.cli.output import print_json, print_table
 
 
@@ -60,7 +60,6 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
     """Write the weights of NAME (a network, tag, file, folder or repository) as torchvision or timm load them."""
     from cnnzoo.checkpoints.layouts import to_layout
     from cnnzoo.checkpoints.weights import write_weights
-    from cnnzoo.classification import load
 
     write_weights(to_layout(load(name, None, False, hub), layout), out)
     click.echo(f"wrote {out}")
@@ -74,7 +73,6 @@ def export_weights(name: str, layout: Any, out: Path, hub: bool) -> None:
 def export_onnx(name: str, out: Path, hub: bool, classic: bool) -> None:
     """Write NAME (a network, tag, file, folder or repository) with its weights as ONNX, for any batch size."""
     import cnnzoo
-    from cnnzoo.classification import load
 
     cnnzoo.export_onnx(load(name, None, classic, hub), out)
     click.echo(f"wrote {out}")

@@ -16,6 +16,7 @@ from cnnzoo.cli.options import (
     goes_on,
     hub_option,
     json_option,
+    load,
     running_options,
     settings_of,
     transforms_option,
@@ -86,7 +87,7 @@ def predict(
     import torch
 
     from cnnzoo.checkpoints.locate import published
-    from cnnzoo.classification import classify_files, load
+    from cnnzoo.classification import classify_files
     from cnnzoo.data.image_files import class_names, known_classes
     from cnnzoo.registry import spec
     from cnnzoo.support.devices import own_device

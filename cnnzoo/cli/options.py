@@ -4,13 +4,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from cnnzoo import catalogue
 from cnnzoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from cnnzoo.cnn import CNN
 
 
 class Name(click.ParamType):
@@ -151,3 +154,15 @@ def shape_of(text: str) -> tuple[int, ...]:
     if not all(size.isdigit() and int(size) for size in sizes):
         raise OptionError(f"--input {text}: expected sizes joined by x, such as 3x224x224")
     return tuple(int(size) for size in sizes)
+
+
+def load(name: str, checkpoint: str | None, classic: bool, hub: bool = False, **more: Any) -> "CNN":
+    """The network with weights that a command names."""
+    from cnnzoo.cnn import CNN
+    from cnnzoo.registry import ModelName
+    from cnnzoo.zoo import load_pretrained
+
+    options: dict[str, Any] = {"classic": True} if classic else {}
+    model = load_pretrained(ModelName(name), checkpoint=checkpoint, hub=hub, **options | more)
+    assert isinstance(model, CNN)
+    return model
