@@ -279,7 +279,8 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None, **changes:
         if "size" not in stated and isinstance(table["data"], dict) and table["data"].get("name") == "captchas":
             options = find(table["network"], f"recipe {name}").parameters
             table["own_size"] = True
-            stated["size"] = table.get("options", {}).get("image_size") or options["image_size"].default
+            size = table.get("options", {}).get("image_size") or options["image_size"].default
+            stated = {**stated, "size": size}
         stated = Preprocessing(**stated)
     table["augment"] = tuple(table.get("augment", ()))
     return Recipe(name=Path(name).stem, preprocessing=stated, **table)
