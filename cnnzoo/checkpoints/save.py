@@ -59,7 +59,7 @@ def save_pretrained(
     Examples:
         >>> import cnnzoo
         >>> model = cnnzoo.create("lenet5", num_classes=2, seed=0)  # and train it
-        >>> images = cnnzoo.Preprocessing(channels=1, size=28)
+        >>> images = cnnzoo.Preprocessing(channels=1, size=28, mean=0.1, std=0.3)
         >>> cnnzoo.save_pretrained(model, "mine", classes=["circle", "square"], preprocessing=images)
         >>> cnnzoo.load_pretrained("mine").checkpoint.classes
         ('circle', 'square')
