@@ -278,7 +278,7 @@ def test_arrays_are_taken(kind: str) -> None:
         (
             lambda: cnnzoo.captcha_cnn(length=0),
             cnnzoo.OptionError,
-            r"got length=0; a CAPTCHA has at least one character",
+            r"captcha_cnn: got length=0, expected a whole number of at least 1",
         ),
         (lambda: cnnzoo.captcha_cnn(image_size=(8, 100)), cnnzoo.ShapeError, r"the output is empty"),
     ],
