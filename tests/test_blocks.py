@@ -319,7 +319,7 @@ def test_unknown_shortcut() -> None:
 
 @pytest.mark.parametrize("name", ["bottleneck", "preact_bottleneck"])
 def test_bottleneck_of_odd_width(name) -> None:
-    with pytest.raises(OptionError, match=r"got out_channels=30; it is a multiple of 4"):
+    with pytest.raises(OptionError, match=r"got out_channels=30 for a bottleneck, .*; it is a multiple of 4"):
         cnnzoo.create(name, out_channels=30)
 
 

@@ -149,7 +149,7 @@ def test_predict_reads_a_file(tmp_path: Path) -> None:
     page(placed, (260, 140), 230, 40).save(tmp_path / "digits.jpg")
     result = CliRunner().invoke(main, ["predict", str(tmp_path / "digits.jpg"), "--model", "lenet5"])
     assert result.exit_code == 0
-    assert " 20 " in result.stdout
+    assert "\t20\t" in result.stdout
     Image.new("L", (50, 50), 255).save(tmp_path / "empty.png")
     result = CliRunner().invoke(main, ["predict", str(tmp_path / "empty.png")])
     assert result.exit_code == 1

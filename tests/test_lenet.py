@@ -205,7 +205,7 @@ def test_codes_for_other_classes() -> None:
         ({"classic": True, "pool": "max"}, r"pool='max' does not go with classic=True"),
         ({"activation": "gelu"}, r"lenet5: got activation='gelu'; it is one of 'tanh', 'relu', 'sigmoid'"),
         ({"pool": "mean"}, r"lenet5: got pool='mean'; it is one of 'avg', 'max'"),
-        ({"num_classes": -1}, r"LeNet5: got num_classes=-1; it is 0 \(features\) or more"),
+        ({"num_classes": -1}, r"lenet5: got num_classes=-1, expected a whole number of at least 0"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict, message: str) -> None:

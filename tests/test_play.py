@@ -97,7 +97,7 @@ def test_a_layer_that_the_page_does_not_run_is_an_error(layer: nn.Module, monkey
     model = cnnzoo.create("lenet5", device="meta")
     model.tanh1 = layer
     monkeypatch.setattr("cnnzoo.play.manifest.create", lambda *args, **options: model)
-    with pytest.raises(cnnzoo.OptionError, match=r"play: layer tanh1 of lenet5 is .*, which the page does not run"):
+    with pytest.raises(cnnzoo.OptionError, match=r"layer tanh1 of lenet5 is .*, which the page does not run"):
         described("lenet5", shown()[0][1])
 
 
@@ -157,9 +157,7 @@ def test_the_server_hands_out_files_and_nothing_else(address: str) -> None:
 def test_a_port_in_use_is_one_line(server: ThreadingHTTPServer) -> None:
     result = CliRunner().invoke(main, ["play", "--no-browser", "--port", str(server.server_port)])
     assert result.exit_code == 2
-    line = (
-        f"Error: play: cannot listen on port {server.server_port} of {HOST}: it is in use; choose another with --port"
-    )
+    line = f"Error: cannot listen on port {server.server_port} of {HOST}: it is in use; choose another with --port"
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == 1
 

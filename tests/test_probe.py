@@ -505,7 +505,7 @@ def test_image_too_small(shape, layer, formula):
 @pytest.mark.parametrize(
     ("features", "size", "excess", "remedy"),
     [
-        (4 * 7 * 7, 12, 1, " The smallest input that works is 9x9."),
+        (4 * 7 * 7, 12, 1, " The smallest input that works is 9x9, the largest 9x9."),
         (4 * 7 * 7, 8, -1, " The smallest input that works is 9x9."),
         (4 * 50, 12, 1, " 3x12x7 works."),  # no square has 50 units, and 10x5 do
     ],
@@ -547,7 +547,7 @@ def test_linear_layer_without_a_map_before_it():
             "input 1x33x33: layer f6 (Linear) takes 120 features, got 480 (120x2x2). The way there: "
             "s2 floor((33 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 16, c3 floor((16 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 12, "
             "s4 floor((12 + 2*0 - 1*(2 - 1) - 1) / 2) + 1 -> 6, c5 floor((6 + 2*0 - 1*(5 - 1) - 1) / 1) + 1 -> 2. "
-            "The smallest input that works is 28x28.",
+            "The smallest input that works is 28x28, the largest 31x31.",
         ),
         (
             True,
@@ -577,8 +577,8 @@ def test_chain_that_no_square_fits_says_what_it_takes():
 
 
 def test_error_that_is_no_matter_of_shapes_passes_unchanged():
-    model, image = cnnzoo.lenet5(), torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match=r"type .*unsigned char.* should be the same") as expected:
+    model, image = cnnzoo.lenet5(), torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=r"type .*double.* should be the same") as expected:
         model.c1(image)
     with pytest.raises(RuntimeError) as caught:
         model(image)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 
@@ -25,7 +26,9 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_list_models() -> None:
     names = cnnzoo.list_models()
-    assert names == sorted(names)
+    assert names == sorted(
+        names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    )
     assert {"lenet5", "captcha_cnn", "convnet"} <= set(names)
     assert cnnzoo.list_models("tutorial_l*") == ["tutorial_lenet5_linear", "tutorial_lenet5_sigmoid"]
     assert cnnzoo.list_models(family="captcha") == ["captcha_cnn", "captcha_cnn_small"]

@@ -98,9 +98,7 @@ def test_text(lenet5):
 def test_text_cuts_nothing():
     name = "a_very_long_name_" * 8
     text = str(summary(chain(name), (1, 5, 5)))
-    printed = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
-    assert printed == name
-    assert max(map(len, text.splitlines())) <= 110
+    assert sum(name in line for line in text.splitlines()) == 1  # names are never broken
 
 
 def test_frozen_parameters_show(lenet5):

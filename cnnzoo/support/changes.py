@@ -23,12 +23,14 @@ class Snapshot:
     def is_of(self, model: nn.Module) -> bool:
         """Whether the tensors are as they were, and the last weight is still there.
 
-        A copy counts from 0 again, and what folding puts in place of a layer was never written to.
+        A copy counts from 0 again, and what folding puts in place of a layer was never written to. Where every tensor
+        was written to equally often, the last weight decides: `DistributedDataParallel` writes what is there already.
         """
         tensors = _tensors(model)
-        for name, tensor in tensors.items():
-            if version_of(tensor) not in (0, self.versions.get(name, 0)):
-                return False
+        counts = {name: version_of(tensor) for name, tensor in tensors.items()}
+        kept = all(count in (0, self.versions.get(name, 0)) for name, count in counts.items())
+        if not kept and len({count - self.versions.get(name, 0) for name, count in counts.items()}) > 1:
+            return False
         if self.few is None:
             return True
         now = tensors.get(self.name)

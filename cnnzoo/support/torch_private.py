@@ -135,6 +135,12 @@ def without_torch_function() -> AbstractContextManager[Any]:
     return torch._C.DisableTorchFunctionSubclass()
 
 
+def compiled_from(module: nn.Module) -> nn.Module | None:
+    """The module that `torch.compile` made this one of, if it did."""
+    children = module._modules  # which TorchScript keeps in a mapping of its own, without `get`
+    return children["_orig_mod"] if "_orig_mod" in children else None  # noqa: SIM401
+
+
 def compiled(module: nn.Module) -> bool:
     """Whether a module was compiled, in place or as a copy."""
     return module._compiled_call_impl is not None or "_orig_mod" in module._modules

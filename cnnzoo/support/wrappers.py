@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from cnnzoo.errors import OptionError, operation
-from cnnzoo.support.torch_private import children_of
+from cnnzoo.support.torch_private import compiled_from
 
 AROUND: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.DataParallel, "module"),
@@ -50,7 +50,7 @@ def inside(model: nn.Module) -> Any:
             )
         found = next((getattr(model, name) for kind, name in AROUND if isinstance(model, kind)), None)
         if found is None:
-            found = children_of(model).get("_orig_mod")  # of torch.compile
+            found = compiled_from(model)
         if found is None:
             return model
         model = found
