@@ -379,3 +379,20 @@ def test_what_pillow_says_otherwise_still_arrives(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", complaining)
         with pytest.warns(UserWarning, match="something else"):
             open_image(tmp_path / "a.png")
+
+
+def test_grey_images_are_normalised_by_the_averages_of_three_colours() -> None:
+    """By default too: three averages would make three channels of one."""
+    prepared = Preprocessing(channels=1, size=28)
+    assert prepared.mean == pytest.approx(sum(Preprocessing().mean) / 3)
+    assert prepared.transforms()(Image.new("L", (40, 30), 128)).shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize(("name", "channels", "count"), [("mean", 3, 2), ("std", 3, 1), ("mean", 1, 2), ("std", 4, 3)])
+def test_as_many_averages_as_channels(name: str, channels: int, count: int) -> None:
+    given = {"mean": 0.5, "std": 0.5, name: (0.5,) * count}
+    with pytest.raises(
+        cnnzoo.OptionError,
+        match=rf"^Preprocessing: got {name} of {count} numbers for {channels} channels; give one for each channel",
+    ):
+        Preprocessing(channels=channels, **given)

@@ -131,10 +131,7 @@ def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mappi
         images = replace(images, size=model.input_shape[1:])
         row = replace(row, preprocessing=images)
     if model.input_shape is not None and model.input_shape[0] == 1 != images.channels:
-        mean, std = (
-            sum(value) / len(value) if isinstance(value, tuple) else value for value in (images.mean, images.std)
-        )
-        row = replace(row, preprocessing=replace(images, channels=1, mean=mean, std=std))
+        row = replace(row, preprocessing=replace(images, channels=1))
     return row
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cnnzoo.data.as_seen import AsSeen
-from cnnzoo.errors import unknown
+from cnnzoo.errors import OptionError, unknown
 
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import Compose
@@ -28,7 +28,8 @@ class Preprocessing:
             image into `size`.
         pad: black pixels added on each side.
         interpolation: between the pixels of the image that is resized.
-        mean: subtracted from pixels between 0 and 1: a number for all channels, or one for each.
+        mean: subtracted from pixels between 0 and 1: a number for all channels, or one for each; for grey images those
+            of three colours are averaged, which is near to what each had.
         std: what the result is divided by, likewise.
     """
 
@@ -46,6 +47,16 @@ class Preprocessing:
         for name in ("size", "mean", "std"):  # TOML and JSON have lists
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or len(value) == self.channels:
+                continue
+            if self.channels != 1 or len(value) != 3:
+                raise OptionError(
+                    f"Preprocessing: got {name} of {len(value)} numbers for {self.channels} channels; give one for "
+                    "each channel, or one number for all"
+                )
+            object.__setattr__(self, name, sum(value) / 3)
 
     @property
     def frame(self) -> tuple[int, int]:
