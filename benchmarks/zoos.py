@@ -2,9 +2,11 @@
 
 The forward runs on the meta device, with a hook on every layer and torch's own counter of operations. Beside
 `cnnzoo.summary` stand torchinfo and fvcore, with the multiply-adds that they find and the time that each takes. fvcore
-follows a trace, which needs real tensors: it runs on the CPU, on the networks of up to 12 million parameters.
+follows a trace, which needs real tensors: it runs on the CPU, on the networks of up to 12 million parameters. On those,
+too, a receptive field is compared with gradients: that of the last convolution whose window is at most half the image.
 """
 
+import copy
 import inspect
 import logging
 import time
@@ -35,22 +37,26 @@ SHAPES = {
 }
 _TIMM = """
 bat_resnext26ts beit_base_patch16_224 botnet26t_256 caformer_s18 cait_xxs24_224 coat_tiny coatnet_nano_rw_224
-convformer_s18 convit_tiny convmixer_768_32 convnext_atto crossvit_tiny_240 cspresnet50 darknet53 davit_tiny
-deit3_small_patch16_224 densenet121 dla34 dm_nfnet_f0 dpn48b eca_botnext26ts_256 ecaresnet26t edgenext_xx_small
-efficientformer_l1 efficientformerv2_s0 efficientnet_b1 efficientvit_b0 efficientvit_m0 ese_vovnet19b_dw
-eva02_tiny_patch14_224 fastvit_t8 fbnetc_100 flexivit_small focalnet_tiny_srf gcvit_xxtiny gernet_s ghostnet_100
-gmixer_24_224 gmlp_s16_224 halonet26t haloregnetz_b hardcorenas_a hgnet_tiny hiera_tiny_224 hrnet_w18
-hrnet_w18_small inception_next_atto inception_v4 lambda_resnet26t lamhalobotnet50ts_256 lcnet_050 legacy_senet154
-levit_128s mambaout_femto maxvit_nano_rw_256 maxxvit_rmlp_nano_rw_256 mixer_s32_224 mixnet_s mnasnet_small
+convformer_s18 convit_tiny convmixer_768_32 convnext_atto convnextv2_atto crossvit_tiny_240 cs3darknet_m cspdarknet53
+cspresnet50 darknet53 davit_tiny deit3_small_patch16_224 deit_tiny_patch16_224 densenet121 dla34 dm_nfnet_f0 dpn48b
+dpn68 eca_botnext26ts_256 ecaresnet26t edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnet_b1
+efficientnet_es efficientvit_b0 efficientvit_m0 ese_vovnet19b_dw eva02_tiny_patch14_224 fastvit_t8 fbnetc_100
+flexivit_small focalnet_tiny_srf gc_efficientnetv2_rw_t gcvit_xxtiny gernet_s ghostnet_100 gmixer_24_224 gmlp_s16_224
+halonet26t haloregnetz_b hardcorenas_a hgnet_tiny hgnetv2_b0 hiera_tiny_224 hrnet_w18 hrnet_w18_small
+inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lambda_resnet26t lamhalobotnet50ts_256 lcnet_050
+legacy_senet154 levit_128s mambaout_femto maxvit_nano_rw_256 maxxvit_rmlp_nano_rw_256 mixer_s32_224 mixnet_s
+mnasnet_small mobilenet_edgetpu_v2_xs mobilenetv2_050 mobilenetv3_large_100 mobilenetv3_small_050
 mobilenetv4_conv_small mobilenetv4_hybrid_medium mobileone_s0 mobilevit_s mobilevitv2_050 mvitv2_tiny nasnetalarge
-nest_tiny nextvit_small nf_resnet50 pit_ti_224 pnasnet5large poolformer_s12 pvt_v2_b0 rdnet_tiny regnetx_002
-regnetz_b16 repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_26w_4s resmlp_12_224 resnest14d resnet26d
-resnet50_clip resnetv2_50 resnetv2_50x1_bit rexnet_100 samvit_base_patch16_224 sehalonet33ts selecsls42
-seresnext26d_32x4d sequencer2d_s shvit_s1 skresnet18 starnet_s1 swiftformer_xs swin_tiny_patch4_window7_224
-swinv2_cr_tiny_ns_224 swinv2_tiny_window8_256 tf_efficientnet_lite0 tiny_vit_5m_224 tinynet_a tnt_s_patch16_224
-twins_svt_small vgg11 visformer_tiny vit_base_patch16_rope_reg1_gap_256 vit_base_patch16_siglip_224
-vit_pwee_patch16_reg1_gap_256 vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224 vit_tiny_patch16_224
-vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224 vovnet39a xception41 xcit_nano_12_p16_224
+nest_tiny nextvit_small nf_regnet_b0 nf_resnet50 pit_ti_224 pnasnet5large poolformer_s12 pvt_v2_b0 rdnet_tiny
+regnetx_002 regnety_002 regnetz_b16 repghostnet_050 repvgg_a0 repvgg_b0 repvit_m0_9 res2net50_26w_4s res2next50
+resmlp_12_224 resnest14d resnet18 resnet26d resnet50_clip resnetaa34d resnetblur18 resnetrs50 resnetv2_18 resnetv2_50
+resnetv2_50x1_bit resnext50_32x4d rexnet_100 samvit_base_patch16_224 sehalonet33ts selecsls42 semnasnet_075
+sequencer2d_s seresnet18 seresnext26d_32x4d seresnext50_32x4d shvit_s1 skresnet18 spnasnet_100 starnet_s1
+swiftformer_xs swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 swinv2_tiny_window8_256 tf_efficientnet_lite0
+tf_efficientnetv2_b0 tiny_vit_5m_224 tinynet_a tnt_s_patch16_224 twins_svt_small vgg11 vgg16_bn visformer_tiny
+vit_base_patch16_rope_reg1_gap_256 vit_base_patch16_siglip_224 vit_pwee_patch16_reg1_gap_256
+vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224 vit_tiny_patch16_224 vit_tiny_r_s16_p8_224
+vitamin_small_224 volo_d1_224 vovnet39a wide_resnet50_2 xception41 xception65 xcit_nano_12_p16_224
 """
 TIMM = _TIMM.split()
 FVCORE = 12_000_000
@@ -93,13 +99,19 @@ def zoos(only: str, others: bool) -> None:
             for measure in (by_torchinfo, by_fvcore):
                 cells += beside(measure, model, shapes, expected)
         cells.append(found.note)
+        field = field_of(model, shapes)
+        cells.insert(4, field)
+        if field.endswith("wrong"):
+            cells[1] = "wrong"
         lines.append(cells)
         click.echo(" | ".join(cells))
     kinds = [line[1] for line in lines]
+    compared = sum(line[4].endswith("px") for line in lines)
     counts = {kind: kinds.count(kind) for kind in ("exact", "exact with a note", "refused", "wrong")}
     click.echo(f"{len(lines)} networks: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    click.echo(f"{compared} receptive fields are those of gradients")
     if not only and others:
-        write(lines, counts)
+        write(lines, counts, compared)
     if counts["wrong"]:
         raise SystemExit(1)
 
@@ -173,6 +185,65 @@ def judged(model: nn.Module, shapes: Shapes) -> tuple[Verdict, int | None]:
         notes.append("some receptive fields are upper bounds")
     kind = "wrong" if wrong else "exact with a note" if notes else "exact"
     return Verdict(kind, "; ".join(wrong or notes), macs, seconds), expected
+
+
+def field_of(model: nn.Module, shapes: Shapes) -> str:
+    """A receptive field that gradients confirm; that and "wrong" where they do not, nothing where there is none."""
+    if len(shapes) > 1 or len(shapes[0]) != 3 or sum(p.numel() for p in model.parameters()) > FVCORE:
+        return ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            layers = cnnzoo.summary(model, *shapes).layers
+        except CnnzooError:
+            return ""
+    modules = dict(model.named_modules())
+    sliding = [
+        layer
+        for layer in layers
+        if isinstance(modules.get(layer.name), nn.Conv2d) and layer.ran and len(layer.output_shape) == 3
+        if layer.receptive_field.exact and 1 < max(layer.receptive_field.size) <= shapes[0][1] // 2
+    ]
+    if not sliding:
+        return ""
+    name, size = sliding[-1].name, sliding[-1].receptive_field.size
+    seen = by_gradient(copy.deepcopy(model), name, shapes[0])
+    said = f"{name}: {size[0]}x{size[1]} px"
+    return said if seen == size else f"{said}, gradients {seen[0]}x{seen[1]}: wrong"
+
+
+def by_gradient(model: nn.Module, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width of what the middle unit of a layer sees: where its gradient is not zero.
+
+    The weights are positive, and no two alike, so that nothing cancels; maximum poolings become averages, through which
+    every pixel of the window has a gradient.
+    """
+    torch.manual_seed(0)
+    model.to_empty(device="cpu").double().eval().requires_grad_(False)
+    for module in model.modules():
+        for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if not tensor.is_floating_point() or own == "bias" or "mean" in own:
+                tensor.zero_()
+            elif "var" in own:
+                tensor.fill_(1)
+            else:
+                tensor.uniform_(0.5, 1.5).div_(tensor[0].numel() if tensor.ndim > 1 else 1)
+    for place, module in list(model.named_modules()):
+        if isinstance(module, nn.MaxPool2d):
+            pool = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+            model.set_submodule(place, pool)
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.append(output)
+
+    model.get_submodule(name).register_forward_hook(note)
+    images = torch.rand(1, *shape, dtype=torch.float64, requires_grad=True)
+    model(images)
+    middle = (slice(None), slice(None), seen[0].shape[2] // 2, seen[0].shape[3] // 2)
+    (gradient,) = torch.autograd.grad(seen[0][middle].sum(), images)
+    pixels = (gradient[0] != 0).any(0).nonzero()
+    return tuple((pixels.amax(0) - pixels.amin(0) + 1).tolist())
 
 
 def by_forward(model: nn.Module, shapes: Shapes) -> tuple[list[tuple[str, tuple[int, ...], tuple[int, ...]]], int]:
@@ -254,17 +325,20 @@ With a note, it says itself what it does not know. Refused networks ask for valu
 
 {total}
 
+{compared} receptive fields, one of each network of up to 12 million parameters that has one smaller than half the
+image, are those that gradients give.
+
 For torchinfo and fvcore the page shows how far their multiply-adds are from those of the forward, each by its own
 convention: torchinfo counts normalisation as well and attention not at all. fvcore needs real tensors and ran on
 networks of up to 12 million parameters.
 
-| network | cnnzoo | G multiply-adds | ms | torchinfo | ms | fvcore | ms | note |
-|---|---|---|---|---|---|---|---|---|
+| network | cnnzoo | G multiply-adds | ms | receptive field | torchinfo | ms | fvcore | ms | note |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
-def write(lines: list[list[str]], counts: dict[str, int]) -> None:
+def write(lines: list[list[str]], counts: dict[str, int], compared: int) -> None:
     """Write the page."""
     total = f"**{len(lines)} networks: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()) + ".**"
     rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-    PAGE.write_text(HEADER.format(timm=len(TIMM), total=total) + "".join(rows), "utf-8")
+    PAGE.write_text(HEADER.format(timm=len(TIMM), total=total, compared=compared) + "".join(rows), "utf-8")

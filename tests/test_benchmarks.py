@@ -810,12 +810,22 @@ def test_compare_times(tmp_path: Path, reference: str, slower: float) -> None:
 def test_zoos_compares_with_a_forward() -> None:
     result = run("zoos", "--only", "shufflenet_v2_x0_5")
     assert result.exit_code == 0, result.output
-    name, kind, macs, _, torchinfo, _, fvcore, _, note = (
+    name, kind, macs, _, field, torchinfo, _, fvcore, _, note = (
         cell.strip() for cell in result.output.splitlines()[0].split("|")
     )
     assert (name, kind, macs, note) == ("torchvision: shufflenet_v2_x0_5", "exact", "0.040", "")
+    assert field == "stage3.2.branch2.0: 111x111 px"
     assert (torchinfo, fvcore) == ("+0.0%", "+0.0%") or not fvcore
     assert "1 networks: 1 exact, 0 exact with a note, 0 refused, 0 wrong" in result.output
+    assert "1 receptive fields are those of gradients" in result.output
+
+
+def test_zoos_finds_a_wrong_receptive_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import zoos
+
+    monkeypatch.setattr(zoos, "by_gradient", lambda model, name, shape: (107, 109))
+    said = zoos.field_of(zoos.of_torchvision("squeezenet1_1"), [(3, 224, 224)])
+    assert said.endswith("px, gradients 107x109: wrong")
 
 
 def test_zoos_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
