@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tiny
 from test_data import write_idx_folder
 
 import cnnzoo
+from cnnzoo.shapes.probe import RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,13 +48,19 @@ FUNCTIONS = sorted(
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the images that examples name: `data/mnist`, and `photos` with two classes."""
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the images that examples name: `data/mnist`, and `photos` with two classes.
+
+    Rules that an example teaches are forgotten.
+    """
+    rules = dict(RULES)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     write_idx_folder(tmp_path / "data" / "mnist")
     tiny.write_folder(tmp_path / "photos", splits=("train", "test"))
-    return tmp_path
+    yield tmp_path
+    RULES.clear()
+    RULES.update(rules)
 
 
 @pytest.mark.parametrize("path", [path for path in FUNCTIONS if path.removeprefix(".") not in cnnzoo.list_models()])
