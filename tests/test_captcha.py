@@ -286,3 +286,15 @@ def test_arrays_are_taken(kind: str) -> None:
 def test_bad_input(call, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "asked", [{"charset": "abc"}, {"length": 5}, {"image_size": (60, 160)}, {"charset": "0123456789ab", "length": 6}]
+)
+def test_a_reader_of_other_captchas_claims_nothing_that_was_measured_on_these(asked: dict) -> None:
+    known = cnnzoo.load_pretrained("captcha_cnn_small").checkpoint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cnnzoo.FreshLayerWarning)
+        adapted = cnnzoo.load_pretrained("captcha_cnn_small", **asked).checkpoint
+    assert (known.accuracy, adapted.accuracy) == (0.996, None)
+    assert (adapted.card, adapted.made_from) == ("", "captcha_cnn_small.captchas")

@@ -79,7 +79,7 @@ def load(
     assign(model, tensors, source.path, fresh)
     construction.finish(dtype)  # which initialises what is fresh
     if source.checkpoint is not None:
-        model.checkpoint = _as_it_is_now(source.checkpoint, spec, model, made_with)
+        model.checkpoint = _as_it_is_now(source.checkpoint, spec, model, made_with, reads_others=others)
     if fresh:
         asked = spec.shown({name: options[name] for name in (*HEAD, *READING) if name in options})
         warnings.warn(
@@ -112,15 +112,17 @@ def _believed(path: Path, alone: bool) -> Iterator[None]:
         ) from None
 
 
-def _as_it_is_now(row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mapping[str, Any]) -> Checkpoint:
+def _as_it_is_now(
+    row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mapping[str, Any], *, reads_others: bool
+) -> Checkpoint:
     """What is known of the weights, as far as it still holds for an adapted network.
 
-    Other scores have no names, and what was measured on colour does not hold for grey. One channel is normalised by
-    the averages of three, which is near to what each had.
+    Other scores have no names, and what was measured on colour does not hold for grey, nor what was measured on some
+    CAPTCHAs for others. One channel is normalised by the averages of three, which is near to what each had.
     """
     head, channels = spec.parameters.get("num_classes"), spec.parameters.get("in_channels")
     classes = row.class_set
-    if head is not None and model.num_classes != made_with.get("num_classes", head.default):
+    if reads_others or (head is not None and model.num_classes != made_with.get("num_classes", head.default)):
         row = row.as_origin(spec.name)
     elif channels is not None and model.config is not None:
         now = model.config.options["in_channels"]
