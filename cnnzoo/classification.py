@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from cnnzoo.support.wrappers import inside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torchvision.transforms.v2 import Compose
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,11 @@ class Question:
         if self.invert:
             image = ImageOps.invert(image.convert("RGB"))
         parts = find_digits(image, name) if self.digits else [image]
-        steps = self.preprocessing.transforms()
-        return torch.stack([steps(part) for part in parts])
+        return torch.stack([self._steps(part) for part in parts])
+
+    @cached_property
+    def _steps(self) -> "Compose":
+        return self.preprocessing.transforms()
 
     @torch.inference_mode()
     def answers(self, model: CNN, prepared: Sequence[torch.Tensor]) -> list[list[Guess]]:

@@ -107,7 +107,7 @@ class CNN(nn.Sequential):
         """Images (N, C, H, W) to the output of the last layer; a size that does not fit raises `ShapeError`."""
         if torch.compiler.is_compiling():
             return super().forward(input)
-        if self.input_shape is not None:
+        if self.input_shape is not None and not _may_be_images(input):
             self._check_images(input)
         out = input
         try:
@@ -185,6 +185,11 @@ class CNN(nn.Sequential):
             return
         self._check_images(x)
         check(self, tuple(x.shape[1:]))
+
+
+def _may_be_images(x: Any) -> bool:
+    """Whether there is nothing to look at more closely, which every forward asks."""
+    return isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point()
 
 
 class Auxiliary(nn.ModuleDict):

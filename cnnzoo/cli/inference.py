@@ -1,4 +1,4 @@
-"""What networks say of images."""
+"""Classify images and compute features."""
 
 import os
 import sys
@@ -94,12 +94,18 @@ def predict(
     from cnnzoo.training.recipe import load_recipe
 
     stated = load_recipe(recipe) if recipe else None
-    chosen = {"zero_channels": zero_channels, "weights_key": weights_key, "dtype": dtype and getattr(torch, dtype)}
-    options: dict[str, Any] = {option: value for option, value in chosen.items() if value is not None}
-    if stated is not None and name in (None, stated.network):
-        options |= stated.options
     name = name or (stated.network if stated else "lenet5")
-    model = load(name, checkpoint, classic, hub, device=own_device(device), **options)
+    model = load(
+        name,
+        checkpoint,
+        classic,
+        hub,
+        device=own_device(device),
+        dtype=getattr(torch, dtype) if dtype else None,
+        weights_key=weights_key,
+        zero_channels=zero_channels,
+        **(stated.options if stated is not None and name == stated.network else {}),
+    )
     labels, preprocessing = _labels(classes), model.checkpoint.preprocessing if model.checkpoint else None
     if stated is not None and model.checkpoint is None:  # what weights state of themselves is nearer to them
         preprocessing = stated.preprocessing
@@ -229,17 +235,16 @@ def features(
     from cnnzoo.checkpoints.locate import published
     from cnnzoo.support.devices import own_device
 
-    options: dict[str, Any] = {"classic": True} if classic else {}
-    options |= {"zero_channels": zero_channels} if zero_channels else {}
-    model: Any = cnnzoo.load_pretrained(
-        cnnzoo.ModelName(name),
-        checkpoint=checkpoint,
-        hub=hub,
+    model = load(
+        name,
+        checkpoint,
+        classic,
+        hub,
         device=own_device(device),
         dtype=getattr(torch, dtype) if dtype else None,
         progress=not as_json,
         weights_key=weights_key,
-        **options,
+        zero_channels=zero_channels,
     )
     if not int(os.environ.get("RANK", 0)):
         goes_on(f"What is done is in {out}.parts; the same command goes on from there.")

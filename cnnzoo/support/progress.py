@@ -58,15 +58,16 @@ class Display:
 
     def step(self, done: int, measured: Callable[[], str] = _nothing) -> None:
         """So many steps were done since the stage began; `measured` is asked only when something is shown."""
-        since = time.monotonic() - self._shown if self.enabled else 0.0
         if not self.enabled:
             return
-        if self._bar is not None and (since >= REFRESH or self._before + done == self._total):
-            self._shown = time.monotonic()
-            self._bar.update(self._task, completed=self._before + done, measured=measured())
-        if self._bar is not None or since < LINE:
+        since = time.monotonic() - self._shown
+        is_last = self._bar is not None and self._before + done == self._total
+        if since < (LINE if self._bar is None else REFRESH) and not is_last:
             return
         self._shown = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._before + done, measured=measured())
+            return
         rate = done / max(self._shown - self._began, 1e-9)
         left = (self._total - self._before - done) / rate if rate else 0.0
         said = (

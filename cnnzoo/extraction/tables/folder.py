@@ -46,7 +46,7 @@ def _class(file: str) -> str | None:
 def list_images(root: Path) -> ImageFolder:
     """Everything below a folder that torchvision's `ImageFolder` would take for an image, by the end of its name.
 
-    What is hidden (`.thumbnails/`, `._1.jpg`) is left out. Links are followed; one that leads nowhere counts as a
+    What is hidden (`.thumbnails/`, `._1.jpg`) is left out. Links are followed; one that leads nowhere counts as an
     image, which then cannot be read.
 
     Raises:
