@@ -113,7 +113,7 @@ def _believed(path: Path, alone: bool) -> Iterator[None]:
 
 
 def _as_it_is_now(
-    row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mapping[str, Any], *, reads_others: bool
+    row: Checkpoint, spec: ModelSpec, model: CNN, made_with: Mapping[str, Any], *, reads_others: bool = False
 ) -> Checkpoint:
     """What is known of the weights, as far as it still holds for an adapted network.
 
